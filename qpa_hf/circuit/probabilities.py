@@ -1,0 +1,176 @@
+"""`probabilities`: exact measurement probabilities of a batch of circuits, with gradients."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qpa_hf.circuit import folded
+from qpa_hf.circuit.ansatz import ANSATZE, angles_shape, find_ansatz
+from qpa_hf.circuit.grouped import GroupedCircuit
+
+STATES_AT_PEAK = 6  # state, adjoint and their next versions, probabilities and their gradient
+CHECKED_FROM_BYTES = 2**30  # below, asking the machine would cost more than it saves
+
+
+def _is_folded(angles: Tensor, ansatz: str) -> bool:
+    return ANSATZE[ansatz].rotations == ("y",) and 2 <= angles.shape[-1] <= folded.MAX_QUBITS
+
+
+def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Tensor, Any]:
+    if _is_folded(angles, ansatz):
+        return folded.forward(angles.squeeze(2))
+    circuit = GroupedCircuit(angles, ANSATZE[ansatz])
+    return *circuit.forward(), circuit
+
+
+def _backward(angles: Tensor, state: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
+    if _is_folded(angles, ansatz):
+        return folded.backward(angles.squeeze(2), state, kept, grad).view_as(angles)
+    return kept.backward(state, grad)
+
+
+class _Probabilities(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, angles: Tensor, ansatz: str) -> Tensor:
+        p, state, ctx.kept = _forward(angles, ansatz)
+        ctx.ansatz = ansatz
+        ctx.save_for_backward(angles, state)
+        return p
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        angles, state = ctx.saved_tensors
+        return _backward(angles, state, ctx.kept, grad.contiguous(), ctx.ansatz), None
+
+
+# torch.compile sees the circuit as one operation, so its tables never enter a traced graph.
+@torch.library.custom_op("qpa_hf::probabilities", mutates_args=())
+def _traced_forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Tensor]:
+    p, state, _ = _forward(angles, ansatz)
+    return p, state.view(angles.shape[0], -1)
+
+
+@_traced_forward.register_fake
+def _(angles: Tensor, ansatz: str) -> tuple[Tensor, Tensor]:
+    p = angles.new_empty(angles.shape[0], 2 ** angles.shape[-1])
+    return p, p if ANSATZE[ansatz].is_real else torch.complex(p, p)
+
+
+@torch.library.custom_op("qpa_hf::probabilities_backward", mutates_args=())
+def _traced_backward(angles: Tensor, state: Tensor, grad: Tensor, ansatz: str) -> Tensor:
+    if _is_folded(angles, ansatz):
+        _, state, kept = folded.forward(angles.squeeze(2))
+    else:
+        kept = GroupedCircuit(angles, ANSATZE[ansatz])
+    return _backward(angles, state, kept, grad.contiguous(), ansatz)
+
+
+@_traced_backward.register_fake
+def _(angles: Tensor, state: Tensor, grad: Tensor, ansatz: str) -> Tensor:
+    return torch.empty_like(angles)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(inputs[0], output[1])
+    ctx.ansatz = inputs[1]
+
+
+def _propagate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
+    angles, state = ctx.saved_tensors
+    return _traced_backward(angles, state, grad, ctx.ansatz), None
+
+
+_traced_forward.register_autograd(_propagate, setup_context=_keep)
+
+
+def _check(angles: Tensor, ansatz: str) -> None:
+    n_rotations = len(find_ansatz(ansatz).rotations)
+    if not isinstance(angles, Tensor) or angles.dtype not in (torch.float32, torch.float64):
+        got = angles.dtype if isinstance(angles, Tensor) else type(angles).__name__
+        raise TypeError(f"`angles` must be a float32 or float64 tensor, got {got}. Convert it with `.float()`.")
+    layer_dims = 2 if n_rotations == 1 else 3
+    shape = tuple(angles.shape)
+    if angles.dim() < layer_dims or 0 in shape or (n_rotations > 1 and shape[-2] != n_rotations):
+        wanted = "(..., depth, n_qubits)" if n_rotations == 1 else f"(..., depth, {n_rotations}, n_qubits)"
+        raise ValueError(f"`angles` of ansatz {ansatz!r} must have shape {wanted}, got {shape}. Reshape them.")
+    # On a GPU the question would make the host wait for the device at every step.
+    if angles.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(angles.isfinite().all()):
+        raise ValueError("`angles` has NaN or infinite values; all must be finite. Lower the learning rate.")
+
+
+def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype: torch.dtype = torch.float32) -> int:
+    """Return about how many bytes one forward and backward pass takes at its peak.
+
+    Memory does not grow with depth beyond 13 qubits (or for other ansätze than R_Y + CNOT), where layers are undone.
+    """
+    amplitude = dtype.itemsize if find_ansatz(ansatz).is_real else 2 * dtype.itemsize
+    states = STATES_AT_PEAK + (2 * depth if n_qubits <= folded.MAX_QUBITS else 0)
+    return n_circuits * states * amplitude * 2**n_qubits
+
+
+def check_memory(n_qubits: int, depth: int, n_circuits: int, ansatz: str, device: str = "cpu") -> None:
+    """Raise if the circuits would not fit in the device's free memory.
+
+    Raises:
+        MemoryError: with the bytes needed and the bytes there are.
+    """
+    needed = memory_bytes(n_qubits, depth, n_circuits, ansatz)
+    if needed < CHECKED_FROM_BYTES:
+        return
+    if device == "cpu":
+        there = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        there = torch.cuda.mem_get_info(device)[0]
+    if needed > there:
+        raise MemoryError(
+            f"{n_circuits} circuit(s) of {n_qubits} qubits need about {needed:,} bytes, but {there:,} are free. "
+            "Use a larger `chunk_size` (fewer qubits) or fewer `n_circuits`."
+        )
+
+
+def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None = None) -> Tensor:
+    """Return the exact measurement probabilities of parameterized circuits that start in |0...0>.
+
+    Each of the `depth` layers rotates every qubit and then applies CNOT(q, q+1) for q = 0 .. n_qubits-2, an open
+    chain; the two-rotation ansätze do so twice. The simulation is exact and differentiable (once), keeps amplitudes
+    real where the ansatz is real, and gives the same bits with and without gradients.
+
+    Source: Eq. 1 and 12-14 of https://huggingface.co/papers/2410.09846.
+
+    Args:
+        angles: float32 or float64, radians, shape (..., depth, n_qubits), or (..., depth, 2, n_qubits) for the
+            two-rotation ansätze; leading dimensions are independent circuits.
+        ansatz: a key of `ANSATZE`.
+        n_states: return only the first `n_states` basis states; all 2**n_qubits if None.
+
+    Returns:
+        Probabilities, shape (..., 2**n_qubits) or (..., n_states), of the angles' dtype. Qubit 0 is the most
+        significant bit of the index (PennyLane's order; Qiskit's is reversed).
+
+    Raises:
+        TypeError: if `angles` is not a float32 or float64 tensor.
+        ValueError: for an unknown ansatz, a wrong shape, or angles that are not finite.
+        MemoryError: if the states do not fit in memory.
+
+    Example:
+        >>> probabilities(torch.tensor([[torch.pi, 0.0]])).round(decimals=3)  # |00> -> |10> -> |11>
+        tensor([0., 0., 0., 1.])
+    """
+    _check(angles, ansatz)
+    n_rotations, n_qubits = len(ANSATZE[ansatz].rotations), angles.shape[-1]
+    layer_dims = len(angles_shape(ansatz, 1, n_qubits))
+    batch, depth = angles.shape[:-layer_dims], angles.shape[-layer_dims]
+    check_memory(n_qubits, depth, math.prod(batch), ansatz, str(angles.device))
+    flat = angles.reshape(-1, depth, n_rotations, n_qubits)
+    if torch.compiler.is_compiling():
+        p, _ = _traced_forward(flat, ansatz)
+    else:
+        p = _Probabilities.apply(flat, ansatz)
+    return (p if n_states is None else p[:, :n_states]).reshape(*batch, -1)

@@ -1,0 +1,18 @@
+"""From circuits to one flat vector (`Generator`), cut into tensors (`Bank`). Knows neither PEFT nor transformers."""
+
+from qpa_hf.generator.bank import Bank
+from qpa_hf.generator.generator import Generator, basis_bits, seeded
+from qpa_hf.generator.spec import ACTIVATIONS, FEATURES, FLOAT_BYTES, SOURCES, STARTS, GeneratorSpec
+
+__all__ = [
+    "ACTIVATIONS",
+    "FEATURES",
+    "FLOAT_BYTES",
+    "SOURCES",
+    "STARTS",
+    "Bank",
+    "Generator",
+    "GeneratorSpec",
+    "basis_bits",
+    "seeded",
+]

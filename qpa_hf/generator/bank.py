@@ -1,0 +1,142 @@
+"""The bank: a generator's flat vector cut into slots, one for each generated tensor, kept as long as it is valid."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Variable
+from torch.autograd.graph import saved_tensors_hooks
+
+from qpa_hf.generator.generator import Generator
+
+
+def _unchanged(x: Any) -> Any:
+    return x
+
+
+class Bank:
+    """Cuts the vector of a `Generator` into tensors and decides when it must be generated again.
+
+    - With gradients on, a generated vector serves every reader until a backward pass has gone through it, a parameter
+      has changed, or the next forward of the whole model begins.
+    - Without gradients it is kept until a parameter or buffer changes, so that decoding does not run the circuit for
+      every token.
+    - Readers inside a running backward pass (activation checkpointing recomputes its blocks there) get detached
+      leaves; the generator's own backward then runs once, when the pass ends.
+
+    Args:
+        generator: produces the vector.
+        shapes: shape of each slot, in the order of the vector.
+    """
+
+    def __init__(self, generator: Generator, shapes: Sequence[tuple[int, ...]]) -> None:
+        self.generator = generator
+        self.shapes = [torch.Size(shape) for shape in shapes]
+        self.sizes = [shape.numel() for shape in self.shapes]
+        self._clear()
+
+    def _clear(self) -> None:
+        self._live: list[Tensor] | None = None  # tensors with the generator's graph behind them
+        self._live_key: Any = None
+        self._constant: list[Tensor] | None = None  # the same values without a graph
+        self._constant_key: Any = None
+        self._leaves: dict[int, Tensor] = {}  # what readers inside a backward pass were given
+        self._traced: list[Tensor] | None = None  # torch.compile's, valid within one traced forward
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A graph can be neither copied nor pickled; values are generated again on the other side.
+        return {"generator": self.generator, "shapes": self.shapes, "sizes": self.sizes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._clear()
+
+    def refresh(self) -> None:
+        """Forget every generated value; needed only after edits through `.data`, which no version counter sees."""
+        self._clear()
+
+    def begin_forward(self) -> None:
+        """Call at the start of a forward of the whole model: with gradients on, generate anew."""
+        if torch.compiler.is_compiling():
+            self._traced = self._cut(self.generator())
+        elif torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
+            self._live, self._leaves = None, {}
+
+    def end_forward(self) -> None:
+        """Call at the end of a forward of the whole model."""
+        self._traced = None
+
+    def read(self, index: int) -> Tensor:
+        """Return slot `index` as a float32 tensor of its shape."""
+        if torch.compiler.is_compiling() and self._traced is not None:
+            return self._traced[index]
+        if not (torch.is_grad_enabled() and self._is_trainable()):
+            return self._constants()[index]
+        if torch._C._current_graph_task_id() != -1:
+            return self._leaf(index)
+        key = self._key()
+        if self._live is None or self._live_key != key:
+            self._live, self._live_key = self._generate_live(), key
+        return self._live[index]
+
+    def values(self) -> list[Tensor]:
+        """Return every slot without a graph."""
+        return self._constants()
+
+    def _is_trainable(self) -> bool:
+        return any(p.requires_grad for p in self.generator.parameters(recurse=False))
+
+    def _key(self) -> tuple[Any, ...]:
+        tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
+        return (self.generator.epoch, *((id(t), t._version, t.requires_grad) for t in tensors))
+
+    def _cut(self, vector: Tensor) -> list[Tensor]:
+        # One split node, not one slice for each slot: the backward of a slice fills a zero vector of the whole length.
+        parts = vector.split(self.sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def _generate(self) -> Tensor:
+        # The innermost hooks win, so a checkpointed block that happens to read first does not try to recompute the
+        # generator as if it were part of that block.
+        with saved_tensors_hooks(_unchanged, _unchanged):
+            return self.generator()
+
+    def _generate_live(self) -> list[Tensor]:
+        vector = self._generate()
+        bank = weakref.ref(self)
+
+        def forget(_: Tensor) -> None:
+            if (owner := bank()) is not None:
+                owner._live = None
+
+        vector.register_hook(forget)
+        return self._cut(vector)
+
+    def _constants(self) -> list[Tensor]:
+        key = self._key()
+        if self._constant is None or self._constant_key != key:
+            # Tensors made in inference mode could not be used in a later forward with gradients.
+            with torch.inference_mode(False), torch.no_grad():
+                self._constant, self._constant_key = self._cut(self._generate()), key
+        return self._constant
+
+    def _leaf(self, index: int) -> Tensor:
+        if not self._leaves:
+            Variable._execution_engine.queue_callback(self._backward_from_leaves)
+        if index not in self._leaves:
+            source = self._live if self._live is not None else self._constants()
+            self._leaves[index] = source[index].detach().requires_grad_()
+        return self._leaves[index]
+
+    def _backward_from_leaves(self) -> None:
+        leaves, self._leaves = self._leaves, {}
+        with_grad = {i: leaf.grad for i, leaf in leaves.items() if leaf.grad is not None}
+        if not with_grad:
+            return
+        with torch.enable_grad():
+            slots = self._cut(self._generate())
+        torch.autograd.backward([slots[i] for i in with_grad], list(with_grad.values()))

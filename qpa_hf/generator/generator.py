@@ -1,0 +1,184 @@
+"""The generator: circuits and a mapping model that produce one flat vector of adapter weights."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qpa_hf.circuit import check_memory, probabilities
+from qpa_hf.generator.spec import GeneratorSpec
+
+# The authors' post-processing of a probability, from their published code: (BETA * tanh(GAMMA * 2^(N-1) * p))^ALPHA.
+# The paper does not mention it.
+ALPHA, BETA, GAMMA = 0.15, 0.6, 0.1
+
+VARIANCE_FLOOR = 1e-6  # a uniform state has no variance; without a floor its features would be 0 / 0
+
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+def seeded(seed: int, purpose: str) -> torch.Generator:
+    """Return a CPU random generator of its own for each purpose, so that one draw never shifts another."""
+    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+
+
+def basis_bits(n_chunks: int, n_qubits: int) -> Tensor:
+    """Return the bits of basis states 0 .. n_chunks-1 as -1/+1, shape (n_chunks, n_qubits), qubit 0 first."""
+    shifts = torch.arange(n_qubits - 1, -1, -1)
+    bits = (torch.arange(n_chunks)[:, None] >> shifts) & 1
+    return bits.to(torch.float32) * 2 - 1
+
+
+def _sum_last(x: Tensor) -> Tensor:
+    """Sum over the last dimension in two passes, whose order does not depend on the number of threads."""
+    half = 2 ** (x.shape[-1].bit_length() // 2)
+    return x.unflatten(-1, (-1, half)).sum(-1).sum(-1)
+
+
+def _standardized(p: Tensor) -> Tensor:
+    """Zero mean and unit variance over all 2^N basis states; the mean of p * 2^N is 1 because p sums to 1."""
+    centred = p * p.shape[-1] - 1
+    variance = _sum_last(centred * centred) / p.shape[-1]
+    return centred * torch.rsqrt(variance + VARIANCE_FLOOR).unsqueeze(-1)
+
+
+def _authors(p: Tensor) -> Tensor:
+    """The authors' post-processing, with their mean removed over all 2^N basis states."""
+    tiny = torch.finfo(p.dtype).tiny  # the power's slope is infinite at 0
+    x = (BETA * torch.tanh(GAMMA * (p.shape[-1] / 2) * p)).clamp_min(tiny).pow(ALPHA)
+    return x - (_sum_last(x) / p.shape[-1]).unsqueeze(-1)
+
+
+class Generator(nn.Module):
+    """Circuits and a mapping model: no input, one flat float32 vector of `spec.n_values` numbers.
+
+    Row i of the mapping model belongs to basis state i, always: its inputs are the probabilities that the circuits
+    give to that state and, if asked for, the state's bits (Eq. 6 of https://huggingface.co/papers/2410.09846).
+
+    The parameters' names have no dots (`angles`, `w0`, `b0`, ...), because PEFT inserts and removes the adapter's
+    name by them.
+
+    Args:
+        spec: sizes and seed.
+        frozen: frozen numbers added to the first generated ones, as (buffer name, values, saved with a checkpoint?).
+            The values are laid end to end from the start of the vector.
+    """
+
+    def __init__(self, spec: GeneratorSpec, frozen: list[tuple[str, Tensor, bool]] | None = None) -> None:
+        super().__init__()
+        if spec.source == "circuit":
+            check_memory(spec.n_qubits, spec.circuit_depth, spec.n_circuits, spec.ansatz)
+        self.spec = spec
+        self.epoch = 0  # grows whenever cached values may have gone stale without a parameter's version telling so
+        self._add_features()
+        self._add_mapping()
+        self.frozen_names = [name for name, _, _ in frozen or []]
+        for name, values, persistent in frozen or []:
+            self.register_buffer(name, values.to(torch.float32), persistent=persistent)
+
+    def _add_features(self) -> None:
+        spec = self.spec
+        if spec.source == "circuit":
+            angles = torch.empty(spec.angles_shape).uniform_(
+                -math.pi, math.pi, generator=seeded(spec.seed, "angles")
+            )  # TorchQuantum's own initialisation, which the authors use
+            if spec.train_circuit:
+                self.angles = nn.Parameter(angles)
+            else:
+                self.register_buffer("angles", angles)
+        elif spec.source == "random":
+            noise = torch.randn((spec.n_chunks, spec.n_circuits), generator=seeded(spec.seed, "random features"))
+            self.register_buffer("random_features", noise, persistent=False)
+        if spec.use_basis_bits or spec.source == "bits":
+            self.register_buffer("basis_bits", basis_bits(spec.n_chunks, spec.n_qubits), persistent=False)
+
+    def _add_mapping(self) -> None:
+        spec = self.spec
+        rng = seeded(spec.seed, "mapping")
+        last = len(spec.layer_shapes) - 1
+        for i, (out, width) in enumerate(spec.layer_shapes):
+            weight, bias = torch.zeros(out, width), torch.zeros(out)
+            if i < last or spec.start == "authors":
+                bound = 1 / math.sqrt(width)  # nn.Linear's own initialisation
+                weight.uniform_(-bound, bound, generator=rng)
+                bias.uniform_(-bound, bound, generator=rng)
+            self.register_parameter(f"w{i}", nn.Parameter(weight))
+            self.register_parameter(f"b{i}", nn.Parameter(bias))
+
+    def circuit_probabilities(self) -> Tensor | None:
+        """Return the exact probabilities of all circuits, shape (n_circuits, 2**n_qubits); None for a control."""
+        if self.spec.source != "circuit":
+            return None
+        return probabilities(self.angles, self.spec.ansatz)
+
+    def features(self) -> Tensor:
+        """Return the inputs of the mapping model, shape (n_chunks, n_features)."""
+        spec = self.spec
+        columns = []
+        if spec.use_basis_bits or spec.source == "bits":
+            columns.append(self.basis_bits)
+        if spec.source == "random":
+            columns.append(self.random_features)
+        elif spec.source == "circuit":
+            if spec.features == "probability":
+                p = probabilities(self.angles, spec.ansatz, n_states=spec.n_chunks)
+            else:
+                p = {"standardized": _standardized, "authors": _authors}[spec.features](self.circuit_probabilities())
+            columns.append(p[:, : spec.n_chunks].t())
+        return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+
+    def forward(self) -> Tensor:
+        """Generate the vector, shape (n_values,), float32, under no autocast."""
+        with torch.autocast(self.b0.device.type, enabled=False):
+            spec = self.spec
+            hidden = self.features()
+            activation = ACTIVATION_FUNCTIONS[spec.activation]
+            last = len(spec.layer_shapes) - 1
+            for i in range(last):
+                hidden = activation(F.linear(hidden, getattr(self, f"w{i}"), getattr(self, f"b{i}")))
+            chunks = F.linear(hidden, getattr(self, f"w{last}"), getattr(self, f"b{last}"))  # (n_chunks, chunk_size)
+            values = chunks.view(-1)[: spec.n_values]
+            if spec.start == "authors":
+                values = values - self._mean(chunks)
+            return self._add_frozen(values)
+
+    def _mean(self, chunks: Tensor) -> Tensor:
+        """Mean of the vector, row by row first, so that the number of threads does not change its bits."""
+        n_full, rest = divmod(self.spec.n_values, self.spec.chunk_size)
+        return (chunks[:n_full].sum(1).sum() + chunks[n_full:, :rest].sum()) / self.spec.n_values
+
+    def _add_frozen(self, values: Tensor) -> Tensor:
+        offset = 0
+        for name in self.frozen_names:
+            part = getattr(self, name)
+            values[offset : offset + part.numel()].add_(part)  # in place: the vector may be gigabytes
+            offset += part.numel()
+        return values
+
+    def train(self, mode: bool = True) -> Generator:
+        self.epoch += 1
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Generator:
+        """Move to another device, but keep float32: a bfloat16 angle would be off by up to 0.01 rad."""
+        self.epoch += 1
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if moved.dtype == tensor.dtype or not tensor.is_floating_point():
+                return moved
+            return tensor.to(moved.device)
+
+        return super()._apply(keep_dtype, recurse)
