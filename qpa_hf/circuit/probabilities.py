@@ -60,7 +60,7 @@ def _traced_forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Tensor]:
 @_traced_forward.register_fake
 def _(angles: Tensor, ansatz: str) -> tuple[Tensor, Tensor]:
     p = angles.new_empty(angles.shape[0], 2 ** angles.shape[-1])
-    return p, p if ANSATZE[ansatz].is_real else torch.complex(p, p)
+    return p, torch.empty_like(p) if ANSATZE[ansatz].is_real else torch.complex(p, p)
 
 
 @torch.library.custom_op("qpa_hf::probabilities_backward", mutates_args=())

@@ -149,23 +149,25 @@ class Generator(nn.Module):
             for i in range(last):
                 hidden = activation(F.linear(hidden, getattr(self, f"w{i}"), getattr(self, f"b{i}")))
             chunks = F.linear(hidden, getattr(self, f"w{last}"), getattr(self, f"b{last}"))  # (n_chunks, chunk_size)
-            values = chunks.view(-1)[: spec.n_values]
             if spec.start == "authors":
-                values = values - self._mean(chunks)
-            return self._add_frozen(values)
+                values = chunks.view(-1)[: spec.n_values] - self._mean(chunks)
+                self._add_frozen(values)
+                return values
+            self._add_frozen(chunks.view(-1))
+            # The view is taken last: hooks on a view older than an in-place change crash torch 2.13.
+            return chunks.view(-1)[: spec.n_values]
 
     def _mean(self, chunks: Tensor) -> Tensor:
         """Mean of the vector, row by row first, so that the number of threads does not change its bits."""
         n_full, rest = divmod(self.spec.n_values, self.spec.chunk_size)
         return (chunks[:n_full].sum(1).sum() + chunks[n_full:, :rest].sum()) / self.spec.n_values
 
-    def _add_frozen(self, values: Tensor) -> Tensor:
+    def _add_frozen(self, values: Tensor) -> None:
         offset = 0
         for name in self.frozen_names:
             part = getattr(self, name)
             values[offset : offset + part.numel()].add_(part)  # in place: the vector may be gigabytes
             offset += part.numel()
-        return values
 
     def train(self, mode: bool = True) -> Generator:
         self.epoch += 1

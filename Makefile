@@ -1,0 +1,32 @@
+VENV ?= .venv
+PY := $(VENV)/bin/python
+EXTRAS ?= dev,plots
+
+.PHONY: install test lint demo contract clean
+
+# Installs the tested versions; on a machine with a GPU, install torch for it into $(VENV) first.
+install: $(VENV)/.installed
+
+$(VENV)/.installed: setup.cfg constraints.txt pyproject.toml
+	python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+test: install
+	HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+demo: install
+	$(PY) -m qpa_hf.demo
+
+# The PEFT contract on every supported version of peft, each in an environment of its own.
+contract: install
+	bash .ci/contract
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_output

@@ -1,0 +1,11 @@
+"""Quantum parameter adaptation for PEFT: a small circuit and a small mapping model generate an adapter's weights.
+
+Importing this package registers the method "QPA" with PEFT.
+"""
+
+from qpa_hf._version import __version__
+from qpa_hf.materialize import materialize
+from qpa_hf.plan import plan
+from qpa_hf.tuner import QPAConfig, QPAModel
+
+__all__ = ["QPAConfig", "QPAModel", "__version__", "materialize", "plan"]

@@ -1,0 +1,40 @@
+"""Native checkpoints on disk: are they whole, and what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def check_complete(folder: str | Path) -> None:
+    """Raise if the weights in `folder` were cut short.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    weights = Path(folder) / SAFETENSORS_WEIGHTS_NAME
+    if not weights.exists():
+        return
+    try:
+        with safe_open(weights, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{weights} is incomplete or damaged ({error}). Save or download it again.") from error
+
+
+def read_weights(folder: str | Path) -> dict[str, Tensor]:
+    """Return all tensors of a checkpoint.
+
+    Raises:
+        FileNotFoundError: if there are no weights in `folder`.
+        ValueError: if they were cut short.
+    """
+    weights = Path(folder) / SAFETENSORS_WEIGHTS_NAME
+    if not weights.exists():
+        raise FileNotFoundError(f"There is no {SAFETENSORS_WEIGHTS_NAME} in {folder}. Pass a saved QPA adapter.")
+    check_complete(folder)
+    return load_file(weights)

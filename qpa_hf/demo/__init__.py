@@ -1,0 +1,1 @@
+"""`python -m qpa_hf.demo`: train, collapse, reload without us, compare."""

@@ -1,0 +1,166 @@
+"""The demo's three adapters, each trained by the real Trainer on the same data in the same order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, default_data_collator, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from qpa_hf import QPAConfig, materialize
+from qpa_hf.demo.fresh import perplexity
+
+BASE = Path(__file__).parent / "base"
+LORA: dict[str, Any] = {
+    "r": 8,
+    "lora_alpha": 16,
+    "target_modules": ["c_attn", "c_proj", "c_fc"],
+    "fan_in_fan_out": True,
+    "task_type": "CAUSAL_LM",
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One adapter of the comparison.
+
+    Args:
+        name: its name in the table.
+        learning_rate: AdamW's, at the start of a linear schedule.
+        settings: fields of QPAConfig; None means plain LoRA.
+    """
+
+    name: str
+    learning_rate: float
+    settings: dict[str, Any] | None
+
+    def model(self) -> PeftModel:
+        """Return the base model with this adapter, untrained."""
+        set_seed(0)
+        base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+        config = LoraConfig(**LORA) if self.settings is None else QPAConfig(**LORA, **self.settings)
+        return get_peft_model(base, config)
+
+
+# One learning rate for each kind of adapter, the best of 1e-3, 3e-3, 1e-2 and 3e-2 in a trial on this text; the
+# control has QPA's own.
+ARMS = (
+    Arm("LoRA", 1e-2, None),
+    Arm("QPA", 3e-2, {}),
+    Arm("QPA, random numbers for the circuit", 3e-2, {"source": "random"}),
+)
+
+
+@dataclass
+class Record:
+    """What one arm's run recorded."""
+
+    name: str
+    learning_rate: float
+    n_trainable: int
+    perplexity_before: float
+    perplexity_after: float
+    native_bytes: int
+    materialized_bytes: int
+    losses: list[tuple[int, float]]
+    fingerprint: str
+
+
+def fingerprint(arm: Arm, steps: int, train: Tensor) -> str:
+    """Return a name shared by exactly the runs that would give the same result."""
+    text = hashlib.sha256(train.numpy().tobytes()).hexdigest()
+    versions = {name: version(name) for name in ("torch", "transformers", "peft", "qpa-hf")}
+    identity = [asdict(arm), LORA, steps, text, versions, (BASE / "pretraining.json").read_text(encoding="utf-8")]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run(arm: Arm, folder: Path, train: Tensor, held_out: Tensor, steps: int) -> Record:
+    """Train one arm, or take up its interrupted run, or return the record of a finished one."""
+    mark = fingerprint(arm, steps, train)
+    finished = folder / "record.json"
+    if finished.is_file():
+        record = Record(**json.loads(finished.read_text(encoding="utf-8")))
+        if record.fingerprint == mark:
+            print(f"{arm.name}: already trained, taken from {folder}")
+            return record
+    model = arm.model()
+    before = perplexity(model, held_out)
+    trainer = _trainer(arm, model, folder / f"run-{mark}", train, steps)
+    checkpoints = Path(trainer.args.output_dir)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    after = perplexity(model, held_out)
+    native, plain = folder / "native", folder / "adapter"
+    model.save_pretrained(str(native))
+    if arm.settings is not None:
+        materialize(model, plain)
+    losses = [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
+    size = _weights_bytes(native)
+    record = Record(
+        name=arm.name,
+        learning_rate=arm.learning_rate,
+        n_trainable=model.get_nb_trainable_parameters()[0],
+        perplexity_before=before,
+        perplexity_after=after,
+        native_bytes=size,
+        materialized_bytes=size if arm.settings is None else _weights_bytes(plain),
+        losses=losses,
+        fingerprint=mark,
+    )
+    partial = finished.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    partial.replace(finished)
+    return record
+
+
+def _weights_bytes(folder: Path) -> int:
+    return (folder / "adapter_model.safetensors").stat().st_size
+
+
+def _trainer(arm: Arm, model: PeftModel, folder: Path, train: Tensor, steps: int) -> Trainer:
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=8,
+        learning_rate=arm.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=min(10, steps // 4),
+        seed=0,
+        logging_steps=max(1, steps // 40),
+        save_steps=max(1, steps // 4),
+        save_total_limit=1,
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+    )
+    rows = [{"input_ids": block, "labels": block} for block in train]
+    return Trainer(model=model, args=arguments, train_dataset=rows, data_collator=default_data_collator)
+
+
+def step_time_ratios(train: Tensor, rounds: int) -> dict[str, float]:
+    """Return each arm's median time of a training step over LoRA's, the arms taking turns in one process."""
+    models = {arm.name: arm.model() for arm in ARMS}
+    optimizers = {
+        name: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+        for name, model in models.items()
+    }
+    times: dict[str, list[float]] = {name: [] for name in models}
+    batch = train[:8]
+    for _ in range(rounds + 2):
+        for name, model in models.items():
+            start = time.perf_counter()
+            model(input_ids=batch, labels=batch).loss.backward()
+            optimizers[name].step()
+            optimizers[name].zero_grad()
+            times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
+    return {name: median / medians[ARMS[0].name] for name, median in medians.items()}

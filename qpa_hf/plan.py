@@ -1,0 +1,167 @@
+"""What a configuration costs, before any weight is loaded: qubits, counts, memory, checkpoint sizes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
+from transformers import AutoModelForSequenceClassification as AutoModelForClassification
+
+from qpa_hf.circuit import ANSATZE, memory_bytes
+from qpa_hf.generator import FLOAT_BYTES, GeneratorSpec
+from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.model import plain_lora_config
+from qpa_hf.tuner.slots import Slot, collect, own_slots
+
+AUTO_CLASSES = {
+    "CAUSAL_LM": AutoModelForCausalLM,
+    "SEQ_2_SEQ_LM": AutoModelForSeq2SeqLM,
+    "SEQ_CLS": AutoModelForClassification,
+}
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One configuration's sizes; counts are numbers, sizes are bytes."""
+
+    chunk_size: int
+    n_values: int  # numbers generated: LoRA's own count at the same rank (m)
+    n_chunks: int
+    n_qubits: int
+    n_circuits: int
+    n_angles: int
+    n_hidden: int
+    n_output: int
+    n_trainable: int
+    percent_of_target: float  # of the weights of the adapted layers
+    percent_of_lora: float
+    generator_flops: int  # one forward; the backward takes about twice as many
+    generator_bytes: int  # at the peak of a forward and backward pass
+    native_bytes: int
+    materialized_bytes: int
+
+
+class Plan:
+    """A table of `PlanRow`s; `str()` is for people, `to_dict()` for machines."""
+
+    def __init__(self, rows: list[PlanRow]) -> None:
+        self.rows = rows
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Return one dictionary for each row."""
+        return [asdict(row) for row in self.rows]
+
+    def __str__(self) -> str:
+        header = ("chunk", "chunks", "qubits", "angles", "mapping", "trainable", "% target", "% LoRA", "MFLOP", "memory")
+        header += ("native", "materialized")
+        lines = [header]
+        for r in self.rows:
+            counts = (r.chunk_size, r.n_chunks, r.n_qubits, r.n_angles, r.n_hidden + r.n_output, r.n_trainable)
+            sizes = (_size(r.generator_bytes), _size(r.native_bytes), _size(r.materialized_bytes))
+            shares = (f"{r.percent_of_target:.4g}", f"{r.percent_of_lora:.4g}", f"{r.generator_flops / 1e6:.4g}")
+            lines.append((*(f"{count:,}" for count in counts), *shares, *sizes))
+        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+        table = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+        return f"{self.rows[0].n_values:,} numbers to generate (LoRA's own count)\n{table}"
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000 or unit == "GB":
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    raise AssertionError("unreachable")
+
+
+def plan(
+    config: QPAConfig, model: nn.Module | PretrainedConfig | str, chunk_sizes: Sequence[int] | None = None
+) -> Plan:
+    """Return what a configuration costs on a model, without loading any weights.
+
+    Args:
+        config: the adapter; its `task_type` chooses the model's head where only a configuration is given.
+        model: a `transformers` configuration, the name or directory of one, or a model (its shapes are used).
+        chunk_sizes: several chunk sizes to put side by side; only the configuration's own if None.
+
+    Raises:
+        ValueError: if the configuration's targets match nothing.
+
+    Example:
+        >>> from transformers import GPT2Config
+        >>> lora = {"r": 4, "target_modules": ["lm_head"], "task_type": "CAUSAL_LM"}
+        >>> plan(QPAConfig.paper(2048, **lora), GPT2Config()).rows[0].n_trainable
+        106264
+    """
+    slots, n_target = _shapes(config, model)
+    own = own_slots(slots)
+    rows = []
+    for chunk_size in chunk_sizes or [config.chunk_size]:
+        sized = copy.copy(config)
+        sized.chunk_size = chunk_size
+        sized.__post_init__()
+        spec = sized.generator_spec(sum(math.prod(slot.shape) for slot in own))
+        rows.append(_row(sized, spec, own, n_target))
+    return Plan(rows)
+
+
+def _empty_model(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> nn.Module:
+    if isinstance(model, nn.Module):
+        return copy.deepcopy(model).to("meta")
+    shapes = AutoConfig.from_pretrained(model) if isinstance(model, str) else model
+    with torch.device("meta"):
+        return AUTO_CLASSES.get(str(config.task_type), AutoModel).from_config(shapes)
+
+
+def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tuple[list[Slot], int]:
+    """Return the tensors to generate and the number of weights in the adapted layers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's remarks on tied weights belong to training, not to counting
+        lora = plain_lora_config(config)
+        lora.use_dora = False  # its initialisation needs real weights; the magnitudes' shapes follow from B's
+        peft_model = get_peft_model(_empty_model(config, model), lora, low_cpu_mem_usage=True)
+    slots = [target.slot for target in collect(peft_model.base_model.model, "default")]
+    if config.use_dora:
+        factors = [slot for slot in slots if slot.key.endswith(".lora_B.weight")]
+        slots += [Slot(s.key.replace(".lora_B.weight", ".lora_magnitude_vector"), (s.shape[0],)) for s in factors]
+    layers = {id(m): m for m in peft_model.modules() if isinstance(m, LoraLayer)}
+    weights = {id(p): p.numel() for layer in layers.values() for p in layer.get_base_layer().parameters()}
+    return slots, sum(weights.values())
+
+
+def _row(config: QPAConfig, spec: GeneratorSpec, slots: list[Slot], n_target: int) -> PlanRow:
+    n_frozen = sum(math.prod(slot.shape) for slot in slots if slot.frozen_part) if config.save_init else 0
+    kept = spec.n_hidden + spec.n_output + spec.n_angles + (n_frozen if config.start == "identity" else 0)
+    states = 2**spec.n_qubits * spec.n_circuits
+    has_circuit = spec.source == "circuit"
+    n_rotations = len(ANSATZE[spec.ansatz].rotations)
+    # One rotation of one qubit takes 3 operations for each amplitude: two multiplications and an addition.
+    circuit_flops = 3 * states * spec.n_qubits * spec.circuit_depth * n_rotations if has_circuit else 0
+    mapping_flops = 2 * spec.n_chunks * sum(out * width for out, width in spec.layer_shapes)
+    circuit_bytes = memory_bytes(spec.n_qubits, spec.circuit_depth, spec.n_circuits, spec.ansatz) if has_circuit else 0
+    hidden = spec.n_chunks * sum(spec.mapping_widths)
+    return PlanRow(
+        chunk_size=spec.chunk_size,
+        n_values=spec.n_values,
+        n_chunks=spec.n_chunks,
+        n_qubits=spec.n_qubits,
+        n_circuits=spec.n_circuits,
+        n_angles=spec.n_angles if spec.train_circuit else 0,
+        n_hidden=spec.n_hidden,
+        n_output=spec.n_output,
+        n_trainable=spec.n_trainable,
+        percent_of_target=100 * spec.n_trainable / n_target,
+        percent_of_lora=100 * spec.n_trainable / spec.n_values,
+        generator_flops=circuit_flops + mapping_flops,
+        generator_bytes=circuit_bytes + FLOAT_BYTES * (2 * hidden + 2 * spec.n_values),
+        native_bytes=FLOAT_BYTES * kept,
+        materialized_bytes=FLOAT_BYTES * spec.n_values,
+    )

@@ -1,0 +1,13 @@
+"""QPA as a PEFT method: its configuration, its model, and the registration that happens on import."""
+
+from qpa_hf.tuner.registration import extend_peft_type  # isort: skip  (QPAConfig needs the enum member)
+
+extend_peft_type()
+
+from qpa_hf.tuner.config import QPAConfig  # noqa: E402
+from qpa_hf.tuner.model import QPAModel  # noqa: E402
+from qpa_hf.tuner.registration import register  # noqa: E402
+
+register(QPAConfig, QPAModel)
+
+__all__ = ["QPAConfig", "QPAModel"]

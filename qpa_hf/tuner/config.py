@@ -1,0 +1,201 @@
+"""`QPAConfig`: every setting of quantum parameter adaptation, its default and its check."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from peft import LoraConfig
+from peft.utils.peft_types import PeftType
+
+from qpa_hf.circuit import ANSATZE
+from qpa_hf.generator import ACTIVATIONS, FEATURES, SOURCES, STARTS, GeneratorSpec
+from qpa_hf.tuner.refusals import refuse
+
+# Table 1 of https://huggingface.co/papers/2410.09846 lists [32, 64, 128, 128, 64, 32, n_mlp]; the published code has
+# one more layer of 32, and only with it do the paper's parameter counts come out.
+PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
+
+CHOICES = {
+    "ansatz": tuple(ANSATZE),
+    "features": FEATURES,
+    "activation": ACTIVATIONS,
+    "start": STARTS,
+    "source": SOURCES,
+}
+COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
+FLAGS = ("use_basis_bits", "train_circuit", "save_init")
+
+
+@dataclass
+class QPAConfig(LoraConfig):
+    """Configuration of quantum parameter adaptation: a LoRA whose tensors a generator produces.
+
+    All of LoRA's own fields keep their meaning (`r`, `lora_alpha`, `target_modules`, `use_dora`, ...). One generator
+    serves all targeted layers together: their tensors are laid end to end and cut into chunks.
+
+    Source: Liu et al., ICLR 2025 (https://huggingface.co/papers/2410.09846). `QPAConfig.paper` has its settings.
+
+    Args:
+        chunk_size (`int`, *optional*, defaults to 384): Numbers generated per basis state, n_mlp in the paper. Fewer
+            chunks need fewer qubits; larger chunks need more trainable numbers.
+        n_circuits (`int`, *optional*, defaults to 8): Independent circuits, one feature column each.
+        circuit_depth (`int`, *optional*, defaults to 8): Layers of the ansatz, L in the paper.
+        ansatz (`str`, *optional*, defaults to `"ry_cnot"`): Gate pattern of a layer: `"ry_cnot"` (Eq. 1),
+            `"rx_cnot"` (Eq. 12), `"rx_rz_cnot"` (Eq. 13) or `"ry_rz_cnot"` (Eq. 14).
+        features (`str`, *optional*, defaults to `"standardized"`): What the mapping model is given of a probability p:
+            `"standardized"` (p * 2^N, zero mean, unit variance), `"authors"` (the post-processing in their code, which
+            the paper does not mention) or `"probability"` (p itself, Eq. 6).
+        use_basis_bits (`bool`, *optional*, defaults to `False`): Also give the +-1 bits of the basis state. Row i has
+            the bits of i, always; the authors' code draws them anew at every forward pass.
+        mapping_widths (`tuple[int, ...]`, *optional*, defaults to `()`): Hidden widths of the mapping model; empty
+            means one linear layer.
+        activation (`str`, *optional*, defaults to `"none"`): Function between hidden layers: `"none"` (as in the
+            authors' code), `"relu"`, `"gelu"`, `"silu"` or `"tanh"`.
+        start (`str`, *optional*, defaults to `"identity"`): `"identity"`: the adapter changes nothing at step 0 (PEFT's
+            initialisation, frozen, plus a generated part whose last layer starts at zero). `"authors"`: both factors
+            generated, non-zero and mean-free.
+        source (`str`, *optional*, defaults to `"circuit"`): Where the features come from. The controls are `"random"`
+            (fixed Gaussian numbers in the circuits' place) and `"bits"` (only the basis state's bits).
+        train_circuit (`bool`, *optional*, defaults to `True`): `False` freezes the angles.
+        init_seed (`int`, *optional*, defaults to 0): Everything random in the adapter comes from this seed.
+        save_init (`bool`, *optional*, defaults to `True`): Save the frozen initialisation with the checkpoint; `False`
+            rebuilds it from `init_seed` when loading.
+        layout (`list`, *optional*): Written by the model: name and shape of each generated tensor, in the generator's
+            order. Not to be set by hand.
+
+    Raises:
+        ValueError: for a value out of range, or a LoRA variant that cannot be generated.
+        TypeError: for a value of the wrong kind, or an unknown field.
+
+    Example:
+        >>> QPAConfig(r=4, target_modules=["lm_head"]).generator_spec(204_100).n_qubits
+        10
+    """
+
+    chunk_size: int = field(default=384, metadata={"help": "Numbers generated per basis state (n_mlp)."})
+    n_circuits: int = field(default=8, metadata={"help": "Independent circuits, one feature column each."})
+    circuit_depth: int = field(default=8, metadata={"help": "Layers of the ansatz (L)."})
+    ansatz: str = field(default="ry_cnot", metadata={"help": f"Gate pattern, one of {tuple(ANSATZE)}."})
+    features: str = field(default="standardized", metadata={"help": f"Form of the probabilities, one of {FEATURES}."})
+    use_basis_bits: bool = field(default=False, metadata={"help": "Give the basis state's +-1 bits as inputs."})
+    mapping_widths: tuple[int, ...] = field(default=(), metadata={"help": "Hidden widths; empty = one linear layer."})
+    activation: str = field(default="none", metadata={"help": f"Between hidden layers, one of {ACTIVATIONS}."})
+    start: str = field(default="identity", metadata={"help": f"Values at step 0, one of {STARTS}."})
+    source: str = field(default="circuit", metadata={"help": f"The circuit or a control, one of {SOURCES}."})
+    train_circuit: bool = field(default=True, metadata={"help": "False freezes the angles."})
+    init_seed: int = field(default=0, metadata={"help": "Everything random comes from this seed."})
+    save_init: bool = field(default=True, metadata={"help": "Save the frozen initialisation, or rebuild it."})
+    layout: list[Any] | None = field(default=None, metadata={"help": "Names and shapes of the generated tensors."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = PeftType("QPA")
+        self._is_loaded = False
+        self._check_values()
+        refuse(self)
+        if self.trainable_token_indices is None:
+            # PEFT saves the whole base embedding beside an adapter that targets `lm_head`, unless it believes that
+            # tokens are trained; then it does so only where the vocabulary was resized, which is what we want.
+            self.trainable_token_indices = {}
+
+    def _check_values(self) -> None:
+        for name in COUNTS:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1.")
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"`{name}`={value!r} is not known. Choose one of {', '.join(map(repr, choices))}.")
+        for name in FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"`{name}`={getattr(self, name)!r} is not a truth value. Set it to True or False.")
+        if not isinstance(self.init_seed, int) or isinstance(self.init_seed, bool) or self.init_seed < 0:
+            raise ValueError(f"`init_seed`={self.init_seed!r} is not allowed. Set it to a whole number of at least 0.")
+        widths = self.mapping_widths
+        if not isinstance(widths, (tuple, list)) or any(not isinstance(w, int) or w < 1 for w in widths):
+            raise ValueError(f"`mapping_widths`={widths!r} is not allowed. Set it to a tuple of whole numbers above 0.")
+        self.mapping_widths = tuple(widths)
+        if self.activation != "none" and not self.mapping_widths:
+            raise ValueError(
+                f"`activation`={self.activation!r} has no hidden layer to follow. Set `mapping_widths`, or leave "
+                "`activation` at 'none'."
+            )
+
+    @classmethod
+    def paper(cls, chunk_size: int, **kwargs: Any) -> QPAConfig:
+        """Return the paper's generator for one of its chunk sizes; keyword arguments override or add LoRA's fields.
+
+        Trainable counts are exactly those of the paper. Two things in the authors' code are not copied: basis bits
+        drawn at random in every forward pass, and A and B named the other way round.
+
+        Example:
+            >>> QPAConfig.paper(2048).generator_spec(204_100).n_trainable
+            106264
+        """
+        settings: dict[str, Any] = {
+            "n_circuits": 1,
+            "circuit_depth": 8,
+            "features": "authors",
+            "use_basis_bits": True,
+            "mapping_widths": PAPER_WIDTHS,
+            "start": "authors",
+        }
+        return cls(chunk_size=chunk_size, **(settings | kwargs))
+
+    def generator_spec(self, n_values: int) -> GeneratorSpec:
+        """Return the sizes of the generator for `n_values` generated numbers."""
+        return GeneratorSpec(
+            n_values=n_values,
+            chunk_size=min(self.chunk_size, n_values),
+            n_circuits=self.n_circuits,
+            circuit_depth=self.circuit_depth,
+            ansatz=self.ansatz,
+            features=self.features,
+            use_basis_bits=self.use_basis_bits,
+            mapping_widths=self.mapping_widths,
+            activation=self.activation,
+            start=self.start,
+            source=self.source,
+            train_circuit=self.train_circuit,
+            seed=self.init_seed,
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
+        """Load from a directory or the Hub; a local checkpoint that was cut short is refused before any model is built.
+
+        Raises:
+            ValueError: if the weights beside a local configuration are incomplete.
+        """
+        from qpa_hf.checkpoint import check_complete
+
+        folder = os.path.join(pretrained_model_name_or_path, subfolder or "")
+        if os.path.isdir(folder):
+            check_complete(folder)
+        config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        config._is_loaded = True
+        return config
+
+
+def _name_unknown_fields(init: Any) -> Any:
+    """Wrap the dataclass's __init__ so that a misspelt field is answered with the nearest known one."""
+    known = [f.name for f in fields(QPAConfig) if f.init]
+
+    @functools.wraps(init)
+    def wrapped(self: QPAConfig, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"Did you mean `{near[0]}`?" if near else "See `help(QPAConfig)` for the known ones."
+                raise TypeError(f"QPAConfig has no field `{name}`. {hint}")
+        init(self, *args, **kwargs)
+
+    return wrapped
+
+
+QPAConfig.__init__ = _name_unknown_fields(QPAConfig.__init__)  # type: ignore[method-assign]

@@ -1,0 +1,190 @@
+"""`QPAModel`: PEFT's LoRA model with generated tensors in the place of its Parameters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig
+from peft.tuners.lora import LoraModel
+from torch import Tensor, nn
+
+from qpa_hf.generator import Bank
+from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.slots import Slot, attach, build_bank, collect, layout_of, slots_of, target_names, tensors_of
+
+
+def plain_lora_config(config: QPAConfig) -> LoraConfig:
+    """Return the LoRA configuration of what a QPA adapter generates, without any field of ours."""
+    plain = {f.name: getattr(config, f.name) for f in fields(LoraConfig) if f.init and f.name != "peft_type"}
+    plain["trainable_token_indices"] = plain["trainable_token_indices"] or None
+    return LoraConfig(**plain)
+
+
+def _names(adapter_names: str | Sequence[str]) -> list[str]:
+    return [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+
+
+class QPAModel(LoraModel):
+    """A base model with adapters whose LoRA tensors a quantum circuit and a mapping model generate.
+
+    Made by `get_peft_model(base, QPAConfig(...))`. Layers, merging, mixed batches and saving are PEFT's own; the
+    generator of each adapter is the flat module `lora_qpa[adapter_name]`.
+
+    Args:
+        model: the base model.
+        peft_config: configurations by adapter name.
+        adapter_name: the first adapter.
+        kwargs: passed on to `peft.LoraModel`.
+
+    Raises:
+        ValueError: if used through `inject_adapter_in_model`, which keeps no place for a generator.
+    """
+
+    uses_shared_state = True  # newer versions of PEFT refuse `inject_adapter_in_model` by it
+
+    def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
+        if isinstance(peft_config, PeftConfig):
+            raise ValueError(
+                "QPA cannot be injected into a bare model, because its generator lives on the PEFT model around it. "
+                "Use `get_peft_model` instead of `inject_adapter_in_model`."
+            )
+        super().__init__(model, peft_config, adapter_name, **kwargs)
+
+    @property
+    def _banks(self) -> dict[str, Bank]:
+        return self.__dict__.setdefault("_bank_of", {})
+
+    @property
+    def _plain_adapters(self) -> set[str]:
+        return self.__dict__.setdefault("_not_generated", set())
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        if adapter_name in self._plain_adapters:
+            return
+        if "lora_qpa" not in self._modules:
+            # The name must contain "lora_": PEFT up to 0.20 selects what it saves by that prefix.
+            self.lora_qpa = nn.ModuleDict()
+        config = self.peft_config[adapter_name]
+        targets = collect(model, adapter_name)
+        slots = [target.slot for target in targets]
+        _check_layout(config, slots)
+        magnitudes = {
+            slot.key: parameter
+            for slot, parameter, *_ in targets
+            if slot.frozen_part == "magnitude" and parameter.device.type != "meta"
+        }
+        bank = build_bank(config, slots, magnitudes)
+        if not config._is_loaded:
+            _warn_if_wasteful(config, bank)
+        config.layout, config._is_loaded = layout_of(slots), False
+        if getattr(config, "ensure_weight_tying", False):
+            # PEFT takes the tied layers out of the targets, and would not find them again when loading.
+            config.target_modules = target_names(slots)
+        device = next((t.parameter.device for t in targets if t.parameter.device.type != "meta"), torch.device("cpu"))
+        attach(bank, targets, adapter_name)
+        self.lora_qpa[adapter_name] = bank.generator.to(device)
+        self._banks[adapter_name] = bank
+        self._sync_requires_grad()
+
+    def _check_new_adapter_config(self, config: Any) -> None:
+        super()._check_new_adapter_config(config)
+        if config.bias != "none" and not hasattr(LoraModel, "_get_adapter_state_dict"):
+            raise ValueError(
+                f"`bias`={config.bias!r} needs peft 0.21 or newer, because older versions do not save the biases of "
+                "methods from outside. Upgrade peft or use bias='none'."
+            )
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self.__dict__.get("_is_replica"):
+            raise RuntimeError(
+                "QPA does not work under nn.DataParallel, whose copies do not share the generated tensors. Start one "
+                "process for each GPU with torchrun (DistributedDataParallel), or make one GPU visible."
+            )
+        banks = [self._banks[name] for name in self.active_adapters if name in self._banks]
+        for bank in banks:
+            bank.begin_forward()
+        output = super().forward(*args, **kwargs)
+        for bank in banks:
+            bank.end_forward()
+        return output
+
+    def refresh(self) -> None:
+        """Generate every adapter anew at its next use; needed only after edits of the generator through `.data`."""
+        for bank in self._banks.values():
+            bank.refresh()
+
+    def generated_tensors(self, adapter_name: str = "default") -> dict[str, Tensor]:
+        """Return copies of the generated tensors by their names in a plain LoRA checkpoint."""
+        return tensors_of(self._banks[adapter_name], slots_of(self.peft_config[adapter_name].layout))
+
+    def _sync_requires_grad(self) -> None:
+        for name, generator in self._modules.get("lora_qpa", {}).items():
+            generator.requires_grad_(name in self.active_adapters and not self.peft_config[name].inference_mode)
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
+        for name, generator in self._modules.get("lora_qpa", {}).items():
+            generator.requires_grad_(name in _names(adapter_name) and not inference_mode)
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        super().set_requires_grad(adapter_names, requires_grad=requires_grad)
+        for name in _names(adapter_names):
+            if name in self._banks:
+                self.lora_qpa[name].requires_grad_(requires_grad)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        super().delete_adapter(adapter_name)
+        self._plain_adapters.discard(adapter_name)
+        if self._banks.pop(adapter_name, None) is not None:
+            del self.lora_qpa[adapter_name]
+        self._sync_requires_grad()
+
+    def add_weighted_adapter(
+        self, adapters: list[str], weights: list[float], adapter_name: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """As in `peft.LoraModel`; the combination is a plain LoRA adapter, for no generator yields it."""
+        if adapter_name in self.peft_config:
+            return
+        self._plain_adapters.add(adapter_name)
+        try:
+            super().add_weighted_adapter(adapters, weights, adapter_name, *args, **kwargs)
+        except BaseException:
+            self._plain_adapters.discard(adapter_name)
+            raise
+        self.peft_config[adapter_name] = plain_lora_config(self.peft_config[adapter_name])
+
+
+def _check_layout(config: QPAConfig, slots: list[Slot]) -> None:
+    """Compare what a loaded checkpoint generates with what this base model needs."""
+    if not config._is_loaded or config.layout is None:
+        return
+    saved, needed = {key: tuple(shape) for key, shape, _ in config.layout}, {slot.key: slot.shape for slot in slots}
+    for key in sorted(saved.keys() | needed.keys()):
+        if saved.get(key) != needed.get(key):
+            raise ValueError(
+                f"The checkpoint does not fit this base model: {key} is {saved.get(key, 'absent')} in the checkpoint "
+                f"and {needed.get(key, 'absent')} here. Load it onto the base model it was trained on "
+                f"({config.base_model_name_or_path})."
+            )
+
+
+def _warn_if_wasteful(config: QPAConfig, bank: Bank) -> None:
+    spec = bank.generator.spec
+    if config.chunk_size > spec.n_values:
+        warnings.warn(
+            f"`chunk_size`={config.chunk_size} is more than the {spec.n_values} numbers to generate, so there is one "
+            f"chunk and the generator ({spec.n_trainable} numbers) is larger than LoRA itself. Choose a smaller "
+            "`chunk_size`; `qpa_hf.plan` shows several side by side.",
+            stacklevel=2,
+        )
+    elif spec.n_trainable >= spec.n_values:
+        warnings.warn(
+            f"The generator has {spec.n_trainable} trainable numbers, LoRA itself would have {spec.n_values}. Choose "
+            "another `chunk_size`; `qpa_hf.plan` shows several side by side.",
+            stacklevel=2,
+        )

@@ -1,0 +1,39 @@
+"""LoRA variants whose tensors cannot be generated, and what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+INITIALISATIONS = (True, "gaussian")
+
+# Fields of LoraConfig that switch on a variant; some are absent from older versions of PEFT.
+VARIANTS = {
+    "layer_replication": "it stacks copies of base layers",
+    "alora_invocation_tokens": "aLoRA switches its adapter on in the middle of a sequence",
+    "arrow_config": "Arrow routes between trained adapters and trains none",
+    "use_bdlora": "BD-LoRA's factors are block-diagonal",
+    "velora_config": "VeLoRA replaces the backward pass of A",
+    "kasa_config": "KaSA truncates the base weights",
+    "monteclora_config": "MonteCLoRA samples its weights",
+    "megatron_config": "Megatron shards the adapter's tensors over GPUs",
+}
+
+
+def refuse(config: Any) -> None:
+    """Raise if `config` asks for a LoRA variant whose tensors a generator cannot stand in for.
+
+    Raises:
+        ValueError: naming the field and what to do instead.
+    """
+    init = config.init_lora_weights
+    if not any(init is allowed or (isinstance(init, str) and init == allowed) for allowed in INITIALISATIONS):
+        raise ValueError(
+            f"`init_lora_weights`={init!r} is not possible with QPA, which adds a generated part to a frozen "
+            "initialisation that leaves the base model as it is. Use True or 'gaussian'."
+        )
+    for name, reason in VARIANTS.items():
+        if getattr(config, name, None):
+            raise ValueError(
+                f"`{name}` is not possible with QPA, because {reason}. Leave it unset, or train this variant with "
+                "PEFT's own LoraConfig."
+            )
