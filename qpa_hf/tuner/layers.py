@@ -36,7 +36,8 @@ class Reader(NamedTuple):
         weight = getattr(self.anchor, "weight", None)
         if isinstance(weight, Tensor) and weight.device != tensor.device and weight.device.type != "meta":
             tensor = tensor.to(weight.device)
-        return tensor.t() if self.is_transposed else tensor
+        # Contiguous, so that a matrix product takes the path, and gives the bits, of the materialized tensor.
+        return tensor.t().contiguous() if self.is_transposed else tensor
 
 
 def _generated_property(name: str) -> property:

@@ -1,0 +1,29 @@
+"""Adapters with values that differ from their start, as after training."""
+
+import torch
+from models import build, output
+from peft import get_peft_model
+
+from qpa_hf import QPAConfig
+
+
+def adapted(name, seed=1, **kwargs):
+    """Return a small model with a QPA adapter whose generator has been moved away from its start."""
+    settings = {"r": 4, "lora_alpha": 8, "chunk_size": 32, "n_circuits": 2, "circuit_depth": 2} | kwargs
+    model = get_peft_model(build(name), QPAConfig(**settings)).eval()
+    disturb(model, seed)
+    return model
+
+
+def disturb(model, seed=1, adapter_name="default"):
+    """Add random numbers to every trainable number of a generator, as some optimizer steps would."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.base_model.lora_qpa[adapter_name].parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=rng))
+
+
+@torch.no_grad()
+def logits(model, name, **kwargs):
+    """Return the model's logits without a graph."""
+    return output(model, name, **kwargs)
