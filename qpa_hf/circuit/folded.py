@@ -1,71 +1,87 @@
-"""R_Y + CNOT on few qubits: two matrix products a layer, all angle gradients from two more."""
+"""Few qubits: two matrix products a layer with the CNOT chains folded in, all angle gradients from a few more."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from qpa_hf.circuit.tables import folded_tables
+from qpa_hf.circuit.tables import FoldedTables, folded_tables
 
 MAX_QUBITS = 13  # beyond, two groups make matrices of 2^7 and more, and smaller groups win (measured)
 
-
-def _split(n_qubits: int) -> tuple[int, int]:
-    return n_qubits // 2, n_qubits - n_qubits // 2
+Kept = tuple[Tensor, Tensor, list[Tensor]]  # high and low matrices of all layers, |0...0> and the state after each
 
 
-def _matrices(angles: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the layers' matrices, (C, L, 2**a, 2**a) and (C, L, 2, 2**b, 2**b), with the CNOT chain folded in."""
-    n_circuits, depth, n_qubits = angles.shape
-    a, b = _split(n_qubits)
-    high, low = folded_tables(a, b, angles.device)
-    half = angles / 2
-    cos, sin = half.cos(), half.sin()
-    matrices = []
-    for tables, part, shape in ((high, slice(0, a), (2**a, 2**a)), (low, slice(a, n_qubits), (2, 2**b, 2**b))):
-        factors = torch.cat((cos[..., part], sin[..., part]), -1)  # (C, L, 2 * g)
-        products = factors[..., tables.factors].prod(-1)  # (C, L, 2**g)
-        entries = products.index_select(-1, tables.flips).view(n_circuits, depth, *shape)
-        matrices.append(entries * tables.signs.to(angles.dtype))
-    return matrices[0], matrices[1]
+def _tables(angles: Tensor, axes: tuple[str, ...]) -> FoldedTables:
+    return folded_tables(angles.shape[-1], axes, angles.dtype, angles.device)
 
 
-def forward(angles: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Return the probabilities (C, 2**N), the final state in folded order, and the layers' matrices."""
-    n_circuits, depth, n_qubits = angles.shape
-    a, b = _split(n_qubits)
-    high, low = _matrices(angles)
-    # The first layer acts on |0...0>: only the first columns of its matrices matter.
-    state = high[:, 0, :, :1].reshape(n_circuits, 2, -1, 1) * low[:, 0, :, :1]  # (C, 2, 2**(a-1), 2**b)
-    for layer in range(1, depth):
-        state = high[:, layer] @ state.view(n_circuits, 2**a, 2**b)
-        state = torch.bmm(state.view(2 * n_circuits, -1, 2**b), low[:, layer].reshape(-1, 2**b, 2**b))
-    state = state.view(n_circuits, 2, -1, 2**b)
-    p = state.square().transpose(1, 2).reshape(n_circuits, -1)
-    return p, state, (high, low)
+def _matrices(angles: Tensor, axes: tuple[str, ...], t: FoldedTables) -> tuple[Tensor, Tensor]:
+    """Return the layers' matrices, (L, C, A, A) and (L, C, V, B, B): A and B high and low states, V low variants."""
+    half = angles.transpose(0, 1) * 0.5  # (L, C, R, N)
+    mixing = half[:, :, 0]
+    ones = t.one.expand(*mixing.shape[:2], 1)
+    trig = torch.cat((mixing.cos(), mixing.sin(), ones), -1)  # (L, C, 2 * N + 1)
+    chosen = trig.index_select(-1, t.factors).view(*trig.shape[:2], -1, t.n_high + t.n_low)
+    entries = chosen.prod(2).index_select(-1, t.flips) * t.units  # entry (i, j) depends on i ^ j, up to a unit
+    n_entries = t.n_high**2
+    high = entries[..., :n_entries].unflatten(-1, (t.n_high, t.n_high))
+    low = entries[..., n_entries:].unflatten(-1, (t.n_variants, t.n_low, t.n_low))
+    if "z" in axes:  # diagonal: it scales the rows, which are the columns of the exchanged low matrix
+        turn = half[:, :, 1] @ t.z_turns  # (L, C, A + V * B)
+        phases = torch.complex(turn.cos(), turn.sin())
+        high = high * phases[..., : t.n_high, None]
+        low = low * phases[..., t.n_high :].unflatten(-1, (t.n_variants, 1, t.n_low))
+    return high, low
 
 
-def backward(angles: Tensor, state: Tensor, matrices: tuple[Tensor, Tensor], grad: Tensor) -> Tensor:
-    """Return the gradient of the angles (C, L, N), given that of the probabilities (C, 2**N).
+def forward(angles: Tensor, axes: tuple[str, ...]) -> tuple[Tensor, Kept]:
+    """Return the probabilities (C, 2**N) and what the backward pass needs.
 
-    State and adjoint state travel back together, side by side before the columns. A layer is orthogonal, so its
-    transpose undoes it; the R_Y generators commute with the R_Y layer, so both may be paired before the layer.
+    Args:
+        angles: (C, L, R, N) in radians.
+        axes: the rotations of a layer: "x" or "y", then possibly "z".
     """
-    n_circuits, depth, n_qubits = angles.shape
-    a, b = _split(n_qubits)
-    high, low = matrices
-    adjoint = 2 * state * grad.view(n_circuits, -1, 2, 2**b).transpose(1, 2)
-    pair = torch.stack((state, adjoint), 3)  # (C, 2, 2**(a-1), 2, 2**b)
-    pairs = []
-    for layer in range(depth - 1, -1, -1):
-        undo_low = low[:, layer].reshape(-1, 2**b, 2**b).transpose(1, 2)
-        pair = torch.bmm(pair.view(2 * n_circuits, -1, 2**b), undo_low)
-        pair = torch.bmm(high[:, layer].transpose(1, 2), pair.view(n_circuits, 2**a, -1))
-        pairs.append(pair)
-    pairs.reverse()
-    both = torch.stack(pairs, 1).view(n_circuits * depth, 2**a, 2, 2**b)
-    before, adjoints = both[:, :, 0], both[:, :, 1]
-    tables = folded_tables(a, b, angles.device)
-    of_high = torch.bmm(adjoints, before.transpose(1, 2)).flatten(1) @ tables[0].y_generators.to(angles.dtype)
-    of_low = torch.bmm(adjoints.transpose(1, 2), before).flatten(1) @ tables[1].y_generators.to(angles.dtype)
-    return torch.cat((of_high, of_low), -1).view(n_circuits, depth, n_qubits)
+    n_circuits = angles.shape[0]
+    t = _tables(angles, axes)
+    high, low = _matrices(angles, axes, t)
+    # The first layer acts on |0...0>: only the first columns of its matrices matter.
+    state = high[0][..., :1].unflatten(1, (t.n_variants, -1)) * low[0][:, :, :1]  # (C, V, A / V, B)
+    low = low.flatten(1, 2)
+    rows, columns = (n_circuits, t.n_high, t.n_low), (n_circuits * t.n_variants, -1, t.n_low)
+    states = [t.start.expand(rows), state.view(rows)]
+    for to_high, to_low in zip(high.unbind(0)[1:], low.unbind(0)[1:], strict=True):
+        state = torch.bmm(torch.bmm(to_high, states[-1]).view(columns), to_low)
+        states.append(state.view(rows))
+    squared = torch.view_as_real(state).square().sum(-1) if state.is_complex() else state.square()
+    p = squared.view(n_circuits, t.n_variants, -1, t.n_low).transpose(1, 2).reshape(n_circuits, -1)
+    return p, (high, low, states)
+
+
+def backward(angles: Tensor, kept: Kept, grad: Tensor, axes: tuple[str, ...]) -> Tensor:
+    """Return the gradient of the angles (C, L, R, N), given that of the probabilities (C, 2**N).
+
+    Only the adjoint state travels back. R_X and R_Y generators commute with their own rotations, so they are applied
+    before the layer, where they act on one qubit each; those of R_Z are diagonal after it.
+    """
+    n_circuits, depth = angles.shape[:2]
+    t = _tables(angles, axes)
+    high, low, states = kept
+    rows, columns = (n_circuits, t.n_high, t.n_low), (n_circuits * t.n_variants, -1, t.n_low)
+    spread = (grad * 2).view(n_circuits, -1, t.n_variants, t.n_low).transpose(1, 2)
+    adjoint = (states[-1].view(spread.shape) * spread).reshape(rows)
+    after, before = [], []
+    for to_high, to_low in zip(reversed(high.mH.unbind(0)), reversed(low.mH.unbind(0)), strict=True):
+        after.append(adjoint)
+        adjoint = torch.bmm(to_high, torch.bmm(adjoint.view(columns), to_low).view(rows))
+        before.append(adjoint)
+    shape = (depth * n_circuits, t.n_high, t.n_low)
+    inputs, adjoints = torch.stack(states[:-1]).view(shape), torch.stack(before[::-1]).view(shape)
+    of_high, of_low = torch.bmm(adjoints.conj(), inputs.mT).flatten(1), torch.bmm(adjoints.mH, inputs).flatten(1)
+    if of_high.is_complex():
+        of_high, of_low = (m.real if axes[0] == "y" else m.imag for m in (of_high, of_low))
+    grads = torch.cat((of_high @ t.high_generators, of_low @ t.low_generators), -1)  # (L * C, N)
+    if "z" in axes:
+        overlap = (torch.stack(after[::-1]).conj() * torch.stack(states[1:])).imag
+        grads = torch.stack((grads, overlap.reshape(depth * n_circuits, -1) @ t.z_generators), 1)
+    return grads.view(depth, n_circuits, len(axes), -1).transpose(0, 1)

@@ -92,7 +92,9 @@ class GroupedCircuit:
             # Overlap of adjoint and state over all other qubits; generators commute with their own rotations.
             overlap = torch.bmm(adjoint.view(rows).conj(), state.view(rows).transpose(1, 2)).flatten(1)
             if self.axes[slot] == "y":
-                grads.append((overlap.real if overlap.is_complex() else overlap) @ tables.y_generators.to(self.angles.dtype))
+                grads.append(
+                    (overlap.real if overlap.is_complex() else overlap) @ tables.y_generators.to(self.angles.dtype)
+                )
             else:
                 grads.append(overlap.imag @ tables.x_generators.to(self.angles.dtype))
             inverse = matrix.mH
@@ -120,5 +122,3 @@ class GroupedCircuit:
         phase = (half[:, :high] @ signs[0].t())[:, :, None] + (half[:, high:] @ signs[1].t())[:, None, :]
         phase = phase.flatten(1)
         return torch.complex(phase.cos(), -phase.sin())
-
-

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qpa_hf.circuit import folded
+from qpa_hf.circuit import folded, walsh
 from qpa_hf.circuit.ansatz import ANSATZE, angles_shape, find_ansatz
 from qpa_hf.circuit.grouped import GroupedCircuit
 
@@ -18,73 +18,78 @@ STATES_AT_PEAK = 6  # state, adjoint and their next versions, probabilities and 
 CHECKED_FROM_BYTES = 2**30  # below, asking the machine would cost more than it saves
 
 
-def _is_folded(angles: Tensor, ansatz: str) -> bool:
-    return ANSATZE[ansatz].rotations == ("y",) and 2 <= angles.shape[-1] <= folded.MAX_QUBITS
+def _form(n_qubits: int, ansatz: str) -> str:
+    """Return the fastest way to simulate: "walsh", "folded" or "grouped"."""
+    axes = ANSATZE[ansatz].rotations
+    if axes == ("x",):
+        return "walsh"
+    is_foldable = axes in (("y",), ("x", "z"), ("y", "z")) and n_qubits <= folded.MAX_QUBITS
+    return "folded" if is_foldable else "grouped"
 
 
-def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Tensor, Any]:
-    if _is_folded(angles, ansatz):
-        return folded.forward(angles.squeeze(2))
-    circuit = GroupedCircuit(angles, ANSATZE[ansatz])
-    return *circuit.forward(), circuit
+def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
+    form = _form(angles.shape[-1], ansatz)
+    if form == "walsh":
+        p, *kept = walsh.forward(angles.squeeze(2))
+        return p, kept
+    if form == "folded":
+        return folded.forward(angles, ANSATZE[ansatz].rotations)
+    return GroupedCircuit(angles, ANSATZE[ansatz]).forward()
 
 
-def _backward(angles: Tensor, state: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
-    if _is_folded(angles, ansatz):
-        return folded.backward(angles.squeeze(2), state, kept, grad).view_as(angles)
-    return kept.backward(state, grad)
+def _backward(angles: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
+    form = _form(angles.shape[-1], ansatz)
+    if form == "walsh":
+        return walsh.backward(angles.squeeze(2), *kept, grad).view_as(angles)
+    if form == "folded":
+        return folded.backward(angles, kept, grad, ANSATZE[ansatz].rotations)
+    return GroupedCircuit(angles, ANSATZE[ansatz]).backward(kept, grad)
 
 
 class _Probabilities(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, angles: Tensor, ansatz: str) -> Tensor:
-        p, state, ctx.kept = _forward(angles, ansatz)
+        p, ctx.kept = _forward(angles, ansatz)
         ctx.ansatz = ansatz
-        ctx.save_for_backward(angles, state)
+        ctx.save_for_backward(angles)
         return p
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        angles, state = ctx.saved_tensors
-        return _backward(angles, state, ctx.kept, grad.contiguous(), ctx.ansatz), None
+        (angles,) = ctx.saved_tensors
+        return _backward(angles, ctx.kept, grad.contiguous(), ctx.ansatz), None
 
 
-# torch.compile sees the circuit as one operation, so its tables never enter a traced graph.
+# torch.compile sees the circuit as one operation, so its tables never enter a traced graph. What the forward pass
+# keeps differs between the forms, so a compiled backward pass makes it anew.
 @torch.library.custom_op("qpa_hf::probabilities", mutates_args=())
-def _traced_forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Tensor]:
-    p, state, _ = _forward(angles, ansatz)
-    return p, state.view(angles.shape[0], -1)
+def _traced_forward(angles: Tensor, ansatz: str) -> Tensor:
+    return _forward(angles, ansatz)[0]
 
 
 @_traced_forward.register_fake
-def _(angles: Tensor, ansatz: str) -> tuple[Tensor, Tensor]:
-    p = angles.new_empty(angles.shape[0], 2 ** angles.shape[-1])
-    return p, torch.empty_like(p) if ANSATZE[ansatz].is_real else torch.complex(p, p)
+def _(angles: Tensor, ansatz: str) -> Tensor:
+    return angles.new_empty(angles.shape[0], 2 ** angles.shape[-1])
 
 
 @torch.library.custom_op("qpa_hf::probabilities_backward", mutates_args=())
-def _traced_backward(angles: Tensor, state: Tensor, grad: Tensor, ansatz: str) -> Tensor:
-    if _is_folded(angles, ansatz):
-        _, state, kept = folded.forward(angles.squeeze(2))
-    else:
-        kept = GroupedCircuit(angles, ANSATZE[ansatz])
-    return _backward(angles, state, kept, grad.contiguous(), ansatz)
+def _traced_backward(angles: Tensor, grad: Tensor, ansatz: str) -> Tensor:
+    return _backward(angles, _forward(angles, ansatz)[1], grad.contiguous(), ansatz).contiguous()
 
 
 @_traced_backward.register_fake
-def _(angles: Tensor, state: Tensor, grad: Tensor, ansatz: str) -> Tensor:
-    return torch.empty_like(angles)
+def _(angles: Tensor, grad: Tensor, ansatz: str) -> Tensor:
+    return torch.empty_like(angles, memory_format=torch.contiguous_format)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(inputs[0], output[1])
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0])
     ctx.ansatz = inputs[1]
 
 
-def _propagate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
-    angles, state = ctx.saved_tensors
-    return _traced_backward(angles, state, grad, ctx.ansatz), None
+def _propagate(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return _traced_backward(ctx.saved_tensors[0], grad, ctx.ansatz), None
 
 
 _traced_forward.register_autograd(_propagate, setup_context=_keep)
@@ -101,14 +106,15 @@ def _check(angles: Tensor, ansatz: str) -> None:
         wanted = "(..., depth, n_qubits)" if n_rotations == 1 else f"(..., depth, {n_rotations}, n_qubits)"
         raise ValueError(f"`angles` of ansatz {ansatz!r} must have shape {wanted}, got {shape}. Reshape them.")
     # On a GPU the question would make the host wait for the device at every step.
-    if angles.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(angles.isfinite().all()):
+    is_checked = angles.device.type == "cpu" and not torch.compiler.is_compiling()
+    if is_checked and math.isnan((angles.detach() * 0).sum().item()):  # half the operations of isfinite().all()
         raise ValueError("`angles` has NaN or infinite values; all must be finite. Lower the learning rate.")
 
 
 def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype: torch.dtype = torch.float32) -> int:
     """Return about how many bytes one forward and backward pass takes at its peak.
 
-    Memory does not grow with depth beyond 13 qubits (or for other ansätze than R_Y + CNOT), where layers are undone.
+    Memory does not grow with depth beyond 13 qubits, where layers are undone instead of stored.
     """
     amplitude = dtype.itemsize if find_ansatz(ansatz).is_real else 2 * dtype.itemsize
     states = STATES_AT_PEAK + (2 * depth if n_qubits <= folded.MAX_QUBITS else 0)
@@ -170,7 +176,7 @@ def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None 
     check_memory(n_qubits, depth, math.prod(batch), ansatz, str(angles.device))
     flat = angles.reshape(-1, depth, n_rotations, n_qubits)
     if torch.compiler.is_compiling():
-        p, _ = _traced_forward(flat, ansatz)
+        p = _traced_forward(flat, ansatz)
     else:
         p = _Probabilities.apply(flat, ansatz)
     return (p if n_states is None else p[:, :n_states]).reshape(*batch, -1)

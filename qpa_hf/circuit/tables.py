@@ -60,26 +60,81 @@ def group_tables(n_bits: int, device: torch.device) -> GroupTables:
     return _group(order, order, n_bits, order, device)
 
 
-@lru_cache(maxsize=32)
-def folded_tables(n_high: int, n_low: int, device: torch.device) -> tuple[GroupTables, GroupTables]:
-    """Return the tables of a two-group layer with the CNOT chain folded into its matrices.
+class FoldedTables(NamedTuple):
+    """Tables of a layer in two groups of qubits, A high and B low basis states, with V variants of the low matrix."""
 
-    The high rows are kept even ones first, because the chain flips the low group's first bit in the odd ones: each
-    parity has its own low matrix, and a layer is two matrix products. Column and row indices of the low matrix are
-    exchanged, since it multiplies from the right; its flips and signs have a leading dimension for the parity.
+    n_high: int
+    n_low: int
+    n_variants: int
+    one: Tensor  # (1,) pads the shorter group's products
+    factors: Tensor  # (g * (A + B),) indices into [cos..., sin..., 1]; the products run over g
+    flips: Tensor  # (A * A + V * B * B,) index into those products
+    units: Tensor  # (A * A + V * B * B,) signs of R_Y, powers of -i for R_X
+    start: Tensor  # (1, A, B) the state |0...0>
+    high_generators: Tensor  # (A * A, N - b)
+    low_generators: Tensor  # (B * B, b)
+    z_turns: Tensor  # (N, A + V * B) minus the eigenvalues of Z on each row
+    z_generators: Tensor  # (2**N, N) half the eigenvalues of Z, in the order in which the states are kept
+
+
+def _units(i: Tensor, j: Tensor, n_bits: int, axis: str) -> Tensor:
+    if axis == "y":
+        return _ry_signs(i, j, n_bits).flatten()
+    return torch.tensor([1, -1j, -1, 1j])[bits_of(i ^ j, n_bits).sum(-1) & 3].flatten()
+
+
+def _factors(n_high_bits: int, n_low_bits: int) -> Tensor:
+    """Return which of [cos..., sin..., 1] makes up each pattern of flipped bits of either group."""
+    n_qubits, width = n_high_bits + n_low_bits, max(n_high_bits, n_low_bits)
+    parts = []
+    for n_bits, first in ((n_high_bits, 0), (n_low_bits, n_high_bits)):
+        part = torch.full((2**n_bits, width), 2 * n_qubits)
+        part[:, :n_bits] = torch.arange(first, first + n_bits) + n_qubits * bits_of(torch.arange(2**n_bits), n_bits)
+        parts.append(part)
+    return torch.cat(parts).t().flatten()
+
+
+@lru_cache(maxsize=64)
+def folded_tables(n_qubits: int, axes: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> FoldedTables:
+    """Return the tables of a two-group layer with its CNOT chains folded into its matrices.
+
+    One chain moves amplitude y ^ (y >> 1) to y, two move y ^ (y >> 2). What reaches the low group then depends on the
+    last one or two high bits: each value of them has its own low matrix, and the high rows are kept ordered by them.
+    The low matrix multiplies from the right, so its row and column are exchanged.
     """
-    order = torch.cat([torch.arange(0, 2**n_high, 2), torch.arange(1, 2**n_high, 2)])
-    high = _group(order ^ (order >> 1), order, n_high, order, device)
-    low_order = torch.arange(2**n_low)
-    flips, signs = [], []
-    for parity in (0, 1):
-        rows = (low_order ^ (low_order >> 1)) ^ (parity << (n_low - 1))
-        flips.append((rows[None, :] ^ low_order[:, None]).flatten())
-        signs.append(_ry_signs(rows[None, :], low_order[:, None], n_low))
-    low = group_tables(n_low, device)._replace(
-        flips=torch.cat(flips).to(device), signs=torch.stack(signs).to(device)
-    )
-    return high, low
+    a, shift = n_qubits // 2, len(axes)
+    b = n_qubits - a
+    n_high, n_low, n_variants = 2**a, 2**b, min(2**shift, 2**a)
+    order = torch.arange(n_high).view(-1, n_variants).t().flatten()
+    low = torch.arange(n_low)
+    joint = (torch.arange(n_variants)[:, None] << b) | low  # (V, B)
+    rows_high, rows_low = order ^ (order >> shift), (joint ^ (joint >> shift)) & (n_low - 1)
+    i_low, j_low = rows_low[:, None, :], low[:, None]
+    flips = torch.cat(((rows_high[:, None] ^ order).flatten(), (i_low ^ j_low).flatten() + n_high))
+    units = torch.cat((_units(rows_high[:, None], order, a, axes[0]), _units(i_low, j_low, b, axes[0])))
+    # R_Z stands between the two chains, so its eigenvalues are those at y ^ (y >> 1).
+    z_turns = torch.zeros(n_qubits, n_high + n_variants * n_low)
+    z_turns[:a, :n_high] = (2 * bits_of(order ^ (order >> 1), a) - 1).t()
+    z_turns[a:, n_high:] = (2 * bits_of((joint ^ (joint >> 1)) & (n_low - 1), b) - 1).flatten(0, 1).t()
+    y = ((order[:, None] << b) | low).flatten()
+    start = torch.zeros(1, n_high, n_low)
+    start[0, 0, 0] = 1
+    of_high, of_low = _group(order, order, a, order, device), _group(low, low, b, low, device)
+    generators = [g.y_generators if axes[0] == "y" else g.x_generators for g in (of_high, of_low)]
+    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+    state_dtype = dtype if axes == ("y",) else complex_dtype
+    return FoldedTables(
+        n_high, n_low, n_variants,
+        one=torch.ones(1, dtype=dtype, device=device),
+        factors=_factors(a, b).to(device),
+        flips=flips.to(device),
+        units=units.to(device, dtype if axes[0] == "y" else complex_dtype),
+        start=start.to(device, state_dtype),
+        high_generators=generators[0].to(device, dtype),
+        low_generators=generators[1].to(device, dtype),
+        z_turns=z_turns.to(device, dtype),
+        z_generators=((1 - 2 * bits_of(y ^ (y >> 1), n_qubits)) / 2).to(device, dtype),
+    )  # fmt: skip
 
 
 def chain_index(n_qubits: int, device: torch.device) -> tuple[Tensor, Tensor]:

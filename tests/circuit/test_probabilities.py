@@ -52,7 +52,7 @@ def test_probabilities_equal_dense_matrices(ansatz, n_qubits, depth, batch, seed
 
 
 @pytest.mark.parametrize("ansatz", sorted(ANSATZE))
-@pytest.mark.parametrize("n_qubits", [1, 2, 4, 6])
+@pytest.mark.parametrize("n_qubits", [1, 2, 3, 5])
 def test_gradient_equals_finite_differences(ansatz, n_qubits):
     angles = torch.randn(2, *angles_shape(ansatz, 2, n_qubits), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: probabilities(x, ansatz), (angles,))
@@ -159,7 +159,8 @@ def test_first_states_only():
     part, whole = probabilities(angles, n_states=11), probabilities(angles)
     assert torch.equal(part, whole[:, :11])
     assert torch.equal(
-        torch.autograd.grad(part.square().sum(), angles)[0], torch.autograd.grad(whole[:, :11].square().sum(), angles)[0]
+        torch.autograd.grad(part.square().sum(), angles)[0],
+        torch.autograd.grad(whole[:, :11].square().sum(), angles)[0],
     )
 
 
@@ -196,7 +197,7 @@ def test_forward_and_backward_take_few_operations(n_circuits):
     with CountOperations() as count:
         p = probabilities(angles)
         torch.autograd.grad(p, angles, weights)
-    assert count.n <= 90
+    assert count.n <= 55
 
 
 BAD = [
