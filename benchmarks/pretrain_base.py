@@ -2,7 +2,7 @@
 
     python -m benchmarks.pretrain_base --output qpa_hf/demo/base
 
-makes the base model that ships with the demo; `--n-layer`, `--n-embd`, `--vocab-size` and `--tokens` make a larger one.
+makes the base model that ships with the demo; `--n-layer`, `--n-embd`, `--vocab-size`, `--tokens` make a larger one.
 Interrupt it at will: the same command continues from its last checkpoint.
 """
 
@@ -10,11 +10,9 @@ import copy
 import hashlib
 import json
 import math
-import platform
 import re
 import shutil
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -36,9 +34,9 @@ from transformers import (
 
 END_OF_TEXT = "<|endoftext|>"
 RECORD_NAME = "pretraining.json"
-# Fields that change neither the data, nor the model, nor the sequence of updates: a run may be resumed with others.
-NOT_IDENTITY = ("books", "output", "checkpoints", "threads", "save_steps")
 LOCAL_PATHS = ("books", "output", "checkpoints")
+# Fields that change neither the data, nor the model, nor the sequence of updates: a run may be resumed with others.
+NOT_IDENTITY = (*LOCAL_PATHS, "threads", "save_steps")
 
 
 @dataclass
@@ -89,11 +87,8 @@ def train_tokenizer(paragraphs: list[str], vocab_size: int, n_positions: int) ->
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet)
     tokenizer.train_from_iterator(paragraphs, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -164,9 +159,9 @@ class ExportAtCheckpoint(TrainerCallback):
 
 
 @torch.no_grad()
-def cross_entropy(folder: Path, blocks: Dataset, batch_size: int = 32) -> float:
-    """Return the mean cross-entropy (nats per token) of the model *as saved*, computed in float32."""
-    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+def cross_entropy(model: GPT2LMHeadModel, blocks: Dataset, batch_size: int = 32) -> float:
+    """Return the mean cross-entropy (nats per token), in float32, of the weights *as saved*: rounded to float16."""
+    model = copy.deepcopy(model).cpu().half().float().eval()
     total = 0.0
     for batch in blocks.with_format("torch").iter(batch_size):
         total += model(input_ids=batch["input_ids"], labels=batch["labels"]).loss.item() * len(batch["input_ids"])
@@ -207,14 +202,12 @@ def pretrain(config: PretrainConfig) -> dict:
         torch.set_num_threads(config.threads)
     set_seed(config.seed)
     books = read_books(config.books)
-    n = config.held_out_every
+    n, length = config.held_out_every, config.n_positions
     train_texts = ["\n\n".join(p for i, p in enumerate(book) if i % n) for book in books.values()]
     held_out_texts = ["\n\n".join(book[::n]) for book in books.values()]
     digest = hashlib.sha256("".join(train_texts + held_out_texts).encode()).hexdigest()
-    tokenizer = train_tokenizer("\n\n".join(train_texts).split("\n\n"), config.vocab_size, config.n_positions)
-    train, held_out = (
-        cut_into_blocks(texts, tokenizer, config.n_positions) for texts in (train_texts, held_out_texts)
-    )
+    tokenizer = train_tokenizer("\n\n".join(train_texts).split("\n\n"), config.vocab_size, length)
+    train, held_out = (cut_into_blocks(texts, tokenizer, length) for texts in (train_texts, held_out_texts))
     model, output = build_model(config, tokenizer), Path(config.output)
     record = {
         "config": {key: value for key, value in asdict(config).items() if key not in LOCAL_PATHS},
@@ -222,28 +215,25 @@ def pretrain(config: PretrainConfig) -> dict:
         "text_sha256": digest,
         "n_parameters": model.num_parameters(),
         "tokens_in_text": len(train) * config.n_positions,
-        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-        | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }
     folder = Path(config.checkpoints) / config.fingerprint(digest)
     callback = ExportAtCheckpoint(tokenizer, record, output)
     arguments = training_arguments(config, folder)
     trainer = Trainer(model, arguments, default_data_collator, train, callbacks=[callback], processing_class=tokenizer)
-    started = time.time()
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     tokens = arguments.max_steps * config.batch_size * config.n_positions
-    record |= {"finished": True, "tokens_seen": tokens, "seconds_since_last_start": round(time.time() - started)}
+    record |= {"finished": True, "tokens_seen": tokens}
     record["train_loss"] = [[row["step"], round(row["loss"], 4)] for row in trainer.state.log_history if "loss" in row]
-    export(trainer.model, tokenizer, record, output)
     record["held_out_tokens"] = len(held_out) * (config.n_positions - 1)
-    record["held_out_cross_entropy"] = cross_entropy(output, held_out)
+    record["held_out_cross_entropy"] = cross_entropy(trainer.model, held_out)
     export(trainer.model, tokenizer, record, output)
     return record
 
 
 def main() -> None:
     """Parse the command line, pretrain, and report the held-out cross-entropy."""
-    (config,) = HfArgumentParser(PretrainConfig, description=__doc__).parse_args_into_dataclasses()
+    (config,) = HfArgumentParser(PretrainConfig).parse_args_into_dataclasses()
     try:
         record = pretrain(config)
     except KeyboardInterrupt:
