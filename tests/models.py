@@ -56,9 +56,9 @@ class Mixture(nn.Module):
         return self.head(self.experts(self.embedding(input_ids)))
 
 
-def _gpt2():
+def _gpt2(tie=True):
     sizes = {"n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 32, "vocab_size": VOCABULARY}
-    return GPT2LMHeadModel(GPT2Config(**sizes, **TOKENS, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0))
+    return GPT2LMHeadModel(GPT2Config(**sizes, **TOKENS, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, tie_word_embeddings=tie))
 
 
 def _llama():
@@ -78,7 +78,11 @@ def _bert():
     return BertForSequenceClassification(BertConfig(**sizes, **dropout, num_attention_heads=2, num_labels=3))
 
 
-BUILDERS = {"gpt2": _gpt2, "llama": _llama, "t5": _t5, "bert": _bert, "mlp": Mlp, "mixture": Mixture}
+def _untied():
+    return _gpt2(tie=False)
+
+
+BUILDERS = {"gpt2": _gpt2, "untied": _untied, "llama": _llama, "t5": _t5, "bert": _bert, "mlp": Mlp, "mixture": Mixture}
 
 
 def build(name):

@@ -95,7 +95,7 @@ class Generator(nn.Module):
                 -math.pi, math.pi, generator=seeded(spec.seed, "angles")
             )  # TorchQuantum's own initialisation, which the authors use
             if spec.train_circuit:
-                self.angles = nn.Parameter(angles)
+                self._add_parameter("angles", angles)
             else:
                 self.register_buffer("angles", angles)
         elif spec.source == "random":
@@ -114,8 +114,13 @@ class Generator(nn.Module):
                 bound = 1 / math.sqrt(width)  # nn.Linear's own initialisation
                 weight.uniform_(-bound, bound, generator=rng)
                 bias.uniform_(-bound, bound, generator=rng)
-            self.register_parameter(f"w{i}", nn.Parameter(weight))
-            self.register_parameter(f"b{i}", nn.Parameter(bias))
+            self._add_parameter(f"w{i}", weight)
+            self._add_parameter(f"b{i}", bias)
+
+    def _add_parameter(self, name: str, values: Tensor) -> None:
+        # Not `register_parameter`: PEFT's `low_cpu_mem_usage` patches it to throw values away, and a generator's are
+        # few, and needed where a checkpoint does not hold them.
+        self._parameters[name] = nn.Parameter(values)
 
     def circuit_probabilities(self) -> Tensor | None:
         """Return the exact probabilities of all circuits, shape (n_circuits, 2**n_qubits); None for a control."""

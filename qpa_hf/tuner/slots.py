@@ -146,6 +146,8 @@ def attach(bank: Bank, targets: list[Target], adapter_name: str) -> None:
     index = {slot.key: i for i, slot in enumerate(own_slots([target.slot for target in targets]))}
     modules: dict[int, tuple[nn.Module, dict[str, Reader]]] = {}
     for slot, _, layer, container, name in targets:
+        if "tied_adapter" in getattr(layer, "kwargs", {}):
+            layer.kwargs["tied_adapter"] = {}  # views of Parameters that are about to go; they could not be copied
         reader = Reader(bank, index[slot.tied_to or slot.key], slot.tied_to is not None, layer.get_base_layer())
         entries = getattr(layer, container)
         if not name:

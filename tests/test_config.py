@@ -1,0 +1,112 @@
+"""QPAConfig: the paper's counts, and one clear sentence for each wrong value."""
+
+import pytest
+from models import build
+from peft import get_peft_model, inject_adapter_in_model
+from peft.utils.peft_types import PeftType
+
+from qpa_hf import QPAConfig
+
+# GPT-2, lm_head 768 -> 50257, LoRA r = 4: the trainable counts of the paper's Fig. 2 and Table 8.
+PAPER_COUNTS = {256: 47_248, 512: 55_656, 1024: 72_512, 2048: 106_264, 4096: 173_808, 8192: 308_936}
+
+
+@pytest.mark.parametrize(("chunk_size", "count"), PAPER_COUNTS.items())
+def test_paper_has_exactly_the_published_counts(chunk_size, count):
+    assert QPAConfig.paper(chunk_size).generator_spec(204_100).n_trainable == count
+
+
+def test_peft_type_is_a_member_of_the_enum():
+    assert QPAConfig().peft_type is PeftType.QPA
+    assert PeftType("QPA").value == "QPA"
+
+
+def test_config_survives_saving(tmp_path):
+    config = QPAConfig.paper(64, target_modules=["c_attn"], activation="gelu")
+    config.inference_mode = True  # as PEFT writes it
+    config.save_pretrained(tmp_path)
+    loaded = QPAConfig.from_pretrained(str(tmp_path))
+    assert loaded.to_dict() == config.to_dict()
+
+
+BAD_VALUES = [
+    ({"chunk_size": 0}, ValueError, r"`chunk_size`=0 is not allowed. Set it to a whole number of at least 1"),
+    ({"n_circuits": 2.0}, ValueError, r"`n_circuits`=2.0"),
+    ({"circuit_depth": True}, ValueError, r"`circuit_depth`=True"),
+    ({"ansatz": "ry"}, ValueError, r"`ansatz`='ry' is not known. Choose one of 'ry_cnot'"),
+    ({"features": "raw"}, ValueError, r"'standardized', 'authors', 'probability'"),
+    ({"activation": "swish"}, ValueError, r"'none', 'relu', 'gelu', 'silu', 'tanh'"),
+    ({"activation": "relu"}, ValueError, r"no hidden layer"),
+    ({"start": "zero"}, ValueError, r"'identity', 'authors'"),
+    ({"source": "noise"}, ValueError, r"'circuit', 'random', 'bits'"),
+    ({"mapping_widths": (8, 0)}, ValueError, r"`mapping_widths`=\(8, 0\)"),
+    ({"init_seed": -1}, ValueError, r"`init_seed`=-1"),
+    ({"save_init": 1}, TypeError, r"`save_init`=1"),
+    ({"chunksize": 8}, TypeError, r"no field `chunksize`. Did you mean `chunk_size`"),
+    ({"init_lora_weights": "pissa"}, ValueError, r"`init_lora_weights`='pissa'.*Use True or 'gaussian'"),
+    ({"init_lora_weights": "olora"}, ValueError, r"'olora'"),
+    ({"init_lora_weights": "corda"}, ValueError, r"'corda'"),
+    ({"init_lora_weights": "eva"}, ValueError, r"'eva'"),
+    ({"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}, ValueError, r"'loftq'"),
+    ({"init_lora_weights": "orthogonal"}, ValueError, r"'orthogonal'"),
+    ({"init_lora_weights": False}, ValueError, r"False"),
+    ({"layer_replication": [(0, 1)]}, ValueError, r"`layer_replication`.*LoraConfig"),
+    ({"alora_invocation_tokens": [1], "task_type": "CAUSAL_LM"}, ValueError, r"`alora_invocation_tokens`"),
+    ({"megatron_config": {"a": 1}}, ValueError, r"`megatron_config`"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("kwargs", "error", "message"), BAD_VALUES, ids=[str(case[0]) for case in BAD_VALUES])
+def test_bad_value_is_named(kwargs, error, message):
+    with pytest.raises(error, match=message):
+        QPAConfig(**kwargs)
+
+
+# Variants that only newer versions of PEFT have.
+SUBCONFIGS = {
+    "kasa_config": "KasaConfig",
+    "velora_config": "VeloraConfig",
+    "monteclora_config": "MontecloraConfig",
+    "arrow_config": "ArrowConfig",
+    "use_bdlora": "BdLoraConfig",
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), SUBCONFIGS.items())
+def test_variant_is_refused(name, kind):
+    lora = pytest.importorskip("peft.tuners.lora.config")
+    if not hasattr(lora, kind) or name not in QPAConfig.__dataclass_fields__:
+        pytest.skip(f"this version of peft has no {kind}")
+    with pytest.raises(ValueError, match=f"`{name}` is not possible with QPA"):
+        QPAConfig(**{name: getattr(lora, kind)()})
+
+
+def test_targets_that_match_nothing_are_named():
+    with pytest.raises(ValueError, match="nothing_here"):
+        get_peft_model(build("gpt2"), QPAConfig(target_modules=["nothing_here"]))
+
+
+def test_chunk_larger_than_the_adapter_warns_with_the_count():
+    with pytest.warns(UserWarning, match=r"more than the 608 numbers .* larger than LoRA"):
+        get_peft_model(build("gpt2"), QPAConfig(r=8, target_modules=["lm_head"], chunk_size=10_000))
+
+
+def test_more_numbers_than_lora_warns_with_both_counts():
+    with pytest.warns(UserWarning, match=r"LoRA itself would have 608"):
+        get_peft_model(build("gpt2"), QPAConfig(r=8, target_modules=["lm_head"], chunk_size=200))
+
+
+def test_too_many_qubits_are_refused_with_the_bytes():
+    with pytest.raises(MemoryError, match="bytes"):
+        get_peft_model(build("gpt2"), QPAConfig(target_modules=["lm_head"], chunk_size=1, n_circuits=2_000_000))
+
+
+def test_injection_without_a_peft_model_is_refused():
+    with pytest.raises(ValueError, match="get_peft_model"):
+        inject_adapter_in_model(QPAConfig(target_modules=["c_attn"]), build("gpt2"))
+
+
+def test_mixed_models_are_refused():
+    with pytest.raises(ValueError, match="PeftMixedModel|mixed"):
+        get_peft_model(build("gpt2"), QPAConfig(target_modules=["c_attn"]), mixed=True)

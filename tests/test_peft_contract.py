@@ -1,0 +1,306 @@
+"""What a PEFT method must do, over small models and every kind of target; also run on older versions of PEFT."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from helpers import adapted, disturb, logits
+from models import build, inputs, output
+from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel, get_peft_model
+from torch import nn
+
+from qpa_hf import QPAConfig
+
+pytestmark = [
+    pytest.mark.contract,
+    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+    pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),  # these models are tiny
+]
+
+LM = {"task_type": "CAUSAL_LM"}
+CASES = {
+    "lm_head": ("untied", {"target_modules": ["lm_head"], **LM}),
+    "tied lm_head": ("gpt2", {"target_modules": ["lm_head"], **LM}),
+    "conv1d": ("gpt2", {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True, **LM}),
+    "embedding": ("untied", {"target_modules": ["wte"], **LM}),
+    "embedding and linear": ("untied", {"target_modules": ["wte", "c_fc"], "fan_in_fan_out": True, **LM}),
+    "tied": ("gpt2", {"target_modules": ["wte", "lm_head"], "ensure_weight_tying": True, **LM}),
+    "all-linear": ("llama", {"target_modules": "all-linear", **LM}),
+    "regex": ("llama", {"target_modules": r".*layers\.0.*\.(q|v)_proj", **LM}),
+    "layers_to_transform": ("llama", {"target_modules": ["q_proj"], "layers_to_transform": [1], **LM}),
+    "exclude_modules": ("llama", {"target_modules": ["q_proj", "v_proj"], "exclude_modules": r".*0.*v_proj", **LM}),
+    "rank and alpha patterns": (
+        "llama",
+        {"target_modules": ["q_proj", "v_proj"], "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}, **LM},
+    ),
+    "dora": ("llama", {"target_modules": ["q_proj", "v_proj"], "use_dora": True, **LM}),
+    "dora conv1d": ("gpt2", {"target_modules": ["c_attn"], "use_dora": True, "fan_in_fan_out": True, **LM}),
+    "rslora": ("llama", {"target_modules": ["q_proj"], "use_rslora": True, **LM}),
+    "lora_bias": ("bert", {"target_modules": ["query"], "lora_bias": True, "task_type": "SEQ_CLS"}),
+    "modules_to_save": ("bert", {"target_modules": ["query"], "modules_to_save": ["classifier"]}),
+    "encoder-decoder": ("t5", {"target_modules": ["q", "v", "wo"], "task_type": "SEQ_2_SEQ_LM"}),
+    "gaussian": ("llama", {"target_modules": ["q_proj"], "init_lora_weights": "gaussian", **LM}),
+    "conv2d": ("mlp", {"target_modules": ["conv"]}),
+    "mlp": ("mlp", {"target_modules": ["embedding", "conv", "hidden"]}),
+    "target_parameters": ("mixture", {"target_modules": [], "target_parameters": ["experts.weights"]}),
+    "seed only": ("llama", {"target_modules": ["q_proj"], "save_init": False, **LM}),
+    "random control": ("llama", {"target_modules": ["q_proj"], "source": "random", **LM}),
+    "bits control": ("llama", {"target_modules": ["q_proj"], "source": "bits", **LM}),
+    "frozen circuit": ("llama", {"target_modules": ["q_proj"], "train_circuit": False, **LM}),
+    "mapping model": ("llama", {"target_modules": ["q_proj"], "mapping_widths": (8, 8), "activation": "silu", **LM}),
+}
+each_case = pytest.mark.parametrize("case", CASES)
+
+
+def make(case, **kwargs):
+    name, settings = CASES[case]
+    return name, adapted(name, **(settings | kwargs))
+
+
+def plain(name):
+    with torch.no_grad():
+        return output(build(name), name)
+
+
+@each_case
+def test_adapter_changes_nothing_at_step_0(case):
+    name, settings = CASES[case]
+    model = get_peft_model(build(name), QPAConfig(r=4, chunk_size=32, n_circuits=2, **settings)).eval()
+    torch.testing.assert_close(logits(model, name), plain(name), rtol=0, atol=1e-6 if "dora" in case else 0)
+
+
+@each_case
+@pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
+def test_saved_adapter_loads_under_another_name(case, low_cpu_mem_usage, tmp_path):
+    name, model = make(case)
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(build(name), tmp_path, adapter_name="b", low_cpu_mem_usage=low_cpu_mem_usage)
+    assert torch.equal(logits(loaded, name), logits(model, name))
+
+
+@each_case
+def test_checkpoint_holds_the_generator_and_no_base_weight(case, tmp_path):
+    from safetensors.torch import load_file
+
+    _, model = make(case)
+    model.save_pretrained(tmp_path)
+    keys = set(load_file(tmp_path / "adapter_model.safetensors"))
+    assert not [key for key in keys if "base_layer" in key or ".lora_A" in key or ".lora_B" in key]
+    assert {"base_model.lora_qpa.w0", "base_model.lora_qpa.b0"} <= keys
+
+
+@each_case
+def test_optimizer_sees_only_the_generator(case):
+    _, model = make(case)
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert names
+    assert all(".lora_qpa." in n or "modules_to_save" in n for n in names)
+
+
+@each_case
+def test_every_trainable_number_gets_a_gradient(case):
+    name, model = make(case)
+    output(model, name).square().sum().backward()
+    for parameter in model.base_model.lora_qpa.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
+
+
+@each_case
+def test_disabled_adapter_is_the_base_model(case):
+    name, model = make(case)
+    with model.disable_adapter():
+        assert torch.equal(logits(model, name), plain(name))
+    assert not torch.equal(logits(model, name), plain(name))
+
+
+@each_case
+def test_merge_and_unmerge(case):
+    name, model = make(case)
+    if "tied" in case:
+        pytest.skip("as with LoRA itself, merging into one of two tied weights changes the other too")
+    expected = logits(model, name)
+    model.merge_adapter()
+    torch.testing.assert_close(logits(model, name), expected, rtol=1e-4, atol=1e-4)
+    model.unmerge_adapter()
+    torch.testing.assert_close(logits(model, name), expected, rtol=1e-4, atol=1e-4)
+
+
+@each_case
+def test_merge_and_unload_leaves_a_plain_model(case):
+    name, model = make(case)
+    if "tied" in case:
+        pytest.skip("as with LoRA itself, merging into one of two tied weights changes the other too")
+    expected = logits(model, name)
+    merged = model.merge_and_unload(safe_merge=True)
+    torch.testing.assert_close(logits(merged, name), expected, rtol=1e-4, atol=1e-4)
+    assert not [n for n, _ in merged.named_modules() if "lora" in n]
+
+
+@each_case
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
+def test_copies_after_a_forward_are_independent(case, duplicate):
+    name, model = make(case)
+    expected = output(model, name).detach()
+    other = duplicate(model)
+    assert torch.equal(logits(other, name), expected)
+    disturb(other, seed=5)
+    assert not torch.equal(logits(other, name), expected)
+    assert torch.equal(logits(model, name), expected)
+
+
+def two_adapters():
+    model = adapted("llama", target_modules=["q_proj", "v_proj"], **LM)
+    model.add_adapter("b", QPAConfig(r=2, chunk_size=16, target_modules=["q_proj"], init_seed=4, **LM))
+    disturb(model, 2, "b")
+    return model
+
+
+def test_second_adapter_is_added_frozen_and_inactive():
+    alone = adapted("llama", target_modules=["q_proj", "v_proj"], **LM)
+    model = two_adapters()
+    assert torch.equal(logits(model, "llama"), logits(alone, "llama"))
+    assert not any(p.requires_grad for p in model.base_model.lora_qpa["b"].parameters())
+
+
+def test_switching_adapters_switches_values_and_gradients():
+    model = two_adapters()
+    first = logits(model, "llama")
+    model.set_adapter("b")
+    second = logits(model, "llama")
+    assert not torch.equal(first, second)
+    assert all(p.requires_grad for p in model.base_model.lora_qpa["b"].parameters())
+    assert not any(p.requires_grad for p in model.base_model.lora_qpa["default"].parameters())
+    model.set_adapter("default")
+    assert torch.equal(logits(model, "llama"), first)
+
+
+def test_both_adapters_active():
+    model = two_adapters()
+    first = logits(model, "llama")
+    model.base_model.set_adapter(["default", "b"])
+    assert not torch.equal(logits(model, "llama"), first)
+    output(model, "llama").sum().backward()
+    assert all(p.grad is not None for p in model.base_model.lora_qpa.parameters())
+
+
+def test_deleting_an_adapter_leaves_the_other():
+    model = two_adapters()
+    first = logits(model, "llama")
+    model.delete_adapter("b")
+    assert list(model.base_model.lora_qpa) == ["default"]
+    assert torch.equal(logits(model, "llama"), first)
+
+
+def test_mixed_batch_uses_each_row_s_adapter():
+    model = two_adapters()
+    first = logits(model, "llama")
+    mixed = logits(model, "llama", adapter_names=["default", "b"])
+    model.set_adapter("b")
+    torch.testing.assert_close(mixed, torch.stack([first[0], logits(model, "llama")[1]]))
+
+
+@pytest.mark.parametrize("combination_type", ["linear", "cat", "svd"])
+def test_weighted_adapter_is_a_plain_one(combination_type, tmp_path):
+    model = adapted("llama", target_modules=["q_proj"], **LM)
+    model.add_adapter("b", QPAConfig(r=4, chunk_size=16, lora_alpha=8, target_modules=["q_proj"], **LM))
+    disturb(model, 2, "b")
+    model.add_weighted_adapter(["default", "b"], [1.0, 0.0], "c", combination_type=combination_type)
+    expected = logits(model, "llama")
+    model.set_adapter("c")
+    torch.testing.assert_close(logits(model, "llama"), expected, rtol=1e-3, atol=1e-4)
+    model.save_pretrained(tmp_path, selected_adapters=["c"])
+    assert PeftConfig.from_pretrained(tmp_path / "c").peft_type.value == "LORA"
+    loaded = PeftModel.from_pretrained(build("llama"), tmp_path / "c")
+    torch.testing.assert_close(logits(loaded, "llama"), logits(model, "llama"))
+
+
+def test_auto_model_loads_base_and_adapter(tmp_path):
+    build("llama").save_pretrained(tmp_path / "base")
+    base = type(build("llama")).from_pretrained(tmp_path / "base")
+    model = get_peft_model(base, QPAConfig(r=4, chunk_size=32, target_modules=["q_proj"], **LM)).eval()
+    disturb(model)
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter")
+    assert torch.equal(logits(loaded, "llama"), logits(model, "llama"))
+
+
+@pytest.mark.parametrize("is_trainable", [False, True])
+def test_loaded_adapter_is_trainable_only_if_asked(is_trainable, tmp_path):
+    adapted("llama", target_modules=["q_proj"], **LM).save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(build("llama"), tmp_path, is_trainable=is_trainable)
+    assert all(p.requires_grad == is_trainable for p in loaded.base_model.lora_qpa.parameters())
+
+
+def test_model_status():
+    status = adapted("llama", target_modules=["q_proj"], **LM).get_model_status()
+    assert status.enabled is True
+    assert status.active_adapters == ["default"]
+    assert status.peft_types == {"default": "QPA"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_base_keeps_the_generator_in_float32(dtype):
+    base = build("llama").to(dtype)
+    settings = {"r": 4, "chunk_size": 32, "target_modules": ["q_proj"], **LM}
+    model = get_peft_model(base, QPAConfig(**settings)).eval()
+    disturb(model)
+    values = model.base_model.generated_tensors()
+    model = model.to(dtype)
+    assert {p.dtype for p in model.base_model.lora_qpa.parameters()} == {torch.float32}
+    assert all(torch.equal(values[k], v) for k, v in model.base_model.generated_tensors().items())
+    assert output(model, "llama").dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_generate_runs_the_circuit_once(name):
+    targets = {"llama": (["q_proj"], "CAUSAL_LM"), "t5": (["q"], "SEQ_2_SEQ_LM")}[name]
+    model = adapted(name, target_modules=targets[0], task_type=targets[1])
+    runs = []
+    model.base_model.lora_qpa["default"].register_forward_hook(lambda *_: runs.append(1))
+    ids = inputs(name)["input_ids"]
+    tokens = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
+    assert tokens.shape[0] == 2
+    assert len(runs) == 1
+
+
+@pytest.mark.skipif(not hasattr(__import__("peft").tuners.lora.LoraModel, "_get_adapter_state_dict"), reason="peft < 0.21")
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_trained_biases_are_saved(bias, tmp_path):
+    model = adapted("bert", target_modules=["query"], bias=bias, task_type="SEQ_CLS")
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if parameter_name.endswith("bias") and parameter.requires_grad:
+                parameter.add_(0.1)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(PeftModel.from_pretrained(build("bert"), tmp_path), "bert"), logits(model, "bert"))
+
+
+@pytest.mark.skipif(hasattr(__import__("peft").tuners.lora.LoraModel, "_get_adapter_state_dict"), reason="peft >= 0.21")
+def test_trained_biases_are_refused_where_peft_would_lose_them():
+    with pytest.raises(ValueError, match="peft 0.21"):
+        adapted("bert", target_modules=["query"], bias="all")
+
+
+def test_data_parallel_is_refused():
+    model = adapted("llama", target_modules=["q_proj"], **LM)
+    replica = model.base_model._replicate_for_data_parallel()
+    with pytest.raises(RuntimeError, match="torchrun"):
+        replica(**inputs("llama"))
+
+
+def test_checkpoint_of_another_base_is_refused(tmp_path):
+    adapted("llama", target_modules=["q_proj"], **LM).save_pretrained(tmp_path)
+    other = build("llama")
+    other.model.layers[0].self_attn.q_proj = nn.Linear(16, 32, bias=False)
+    with pytest.raises(ValueError, match=r"does not fit this base model: .*q_proj.lora_B.weight is \(16, 4\)"):
+        PeftModel.from_pretrained(other, tmp_path)
+
+
+def test_truncated_checkpoint_is_refused(tmp_path):
+    adapted("llama", target_modules=["q_proj"], **LM).save_pretrained(tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="incomplete or damaged"):
+        PeftModel.from_pretrained(build("llama"), tmp_path)

@@ -1,0 +1,57 @@
+"""`plan` counts what training will train, without weights."""
+
+import pytest
+from helpers import adapted
+from models import build
+from test_config import PAPER_COUNTS
+from test_peft_contract import CASES
+from transformers import GPT2Config, LlamaConfig
+
+from qpa_hf import QPAConfig, plan
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+    pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
+]
+GPT2 = {"r": 4, "target_modules": ["lm_head"], "task_type": "CAUSAL_LM"}
+
+
+def test_gpt2_rows_have_the_published_counts():
+    result = plan(QPAConfig.paper(256, **GPT2), GPT2Config(), list(PAPER_COUNTS))
+    assert [row.n_trainable for row in result.rows] == list(PAPER_COUNTS.values())
+    assert {row.n_values for row in result.rows} == {204_100}
+    assert [row.n_qubits for row in result.rows] == [10, 9, 8, 7, 6, 5]
+    assert result.rows[3].percent_of_lora == pytest.approx(52.06, abs=0.01)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_plan_agrees_with_the_model(case):
+    name, settings = CASES[case]
+    model = adapted(name, **settings)
+    spec = model.base_model.lora_qpa["default"].spec
+    config = QPAConfig(**({"r": 4, "lora_alpha": 8, "chunk_size": 32, "n_circuits": 2, "circuit_depth": 2} | settings))
+    (row,) = plan(config, build(name)).rows
+    trained = sum(p.numel() for p in model.base_model.lora_qpa.parameters() if p.requires_grad)
+    assert (row.n_trainable, row.n_values, row.n_qubits) == (trained, spec.n_values, spec.n_qubits)
+
+
+def test_large_model_needs_no_weights():
+    shapes = LlamaConfig(
+        hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_key_value_heads=8, vocab_size=128256
+    )
+    config = QPAConfig(r=16, target_modules="all-linear", chunk_size=4096, task_type="CAUSAL_LM")
+    (row,) = plan(config, shapes).rows
+    assert row.n_values == 41_943_040
+    assert row.n_qubits == 14
+
+
+def test_readable_table_and_dictionary():
+    result = plan(QPAConfig(**GPT2), GPT2Config(), [384, 768])
+    assert "204,100 numbers to generate" in str(result)
+    assert len(str(result).splitlines()) == 4
+    assert result.to_dict()[0]["n_trainable"] == 4096
+
+
+def test_targets_that_match_nothing_are_named():
+    with pytest.raises(ValueError, match="nothing_here"):
+        plan(QPAConfig(target_modules=["nothing_here"], task_type="CAUSAL_LM"), GPT2Config())

@@ -1,0 +1,46 @@
+"""The README's Python runs as printed, in order, in one directory."""
+
+import re
+from pathlib import Path
+
+import pytest
+from models import VOCABULARY, build
+from transformers import Trainer, TrainingArguments, default_data_collator
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_snippets_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    row = {"input_ids": list(range(3, 11)), "labels": list(range(3, 11))}
+    arguments = TrainingArguments(
+        output_dir="out", max_steps=2, report_to="none", use_cpu=True, save_strategy="no", dataloader_pin_memory=False
+    )
+
+    def quiet_trainer(**kwargs):
+        return Trainer(**kwargs, data_collator=default_data_collator)
+
+    names = {"base": build("untied"), "args": arguments, "data": [row] * 8, "Trainer": quiet_trainer}
+    for snippet in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(snippet, names)
+        names["base"] = build("untied")
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    assert "106,264" in capsys.readouterr().out
+    assert VOCABULARY == names["model"].get_base_model().config.vocab_size
+
+
+def test_table_is_what_plan_says():
+    from transformers import GPT2Config
+
+    from qpa_hf import QPAConfig, plan
+
+    lora = {"r": 4, "target_modules": ["lm_head"], "task_type": "CAUSAL_LM"}
+    printed = re.findall(r"^\|[^|\n]*\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d,]+) \| ([\d,]+) \|", README, re.MULTILINE)
+    rows = plan(QPAConfig(**lora), GPT2Config(), [96, 384, 1536]).rows
+    rows += plan(QPAConfig.paper(256, **lora), GPT2Config(), [256, 512, 1024, 2048, 4096, 8192]).rows
+    expected = [
+        (f"{r.chunk_size:,}", str(r.n_qubits), str(r.n_angles), f"{r.n_hidden + r.n_output:,}", f"{r.n_trainable:,}")
+        for r in rows
+    ]
+    assert printed == expected

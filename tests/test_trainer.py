@@ -1,0 +1,208 @@
+"""QPA in transformers' own Trainer, and gradients against an independent computation."""
+
+import pytest
+import torch
+from helpers import adapted, disturb, logits
+from models import VOCABULARY, build, inputs
+from peft import get_peft_model
+from torch.nn import functional as F
+from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
+
+from qpa_hf import QPAConfig
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+    pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
+]
+LM = {"task_type": "CAUSAL_LM"}
+TARGETS = ["q_proj", "v_proj", "down_proj"]
+
+
+def loss_of(model, **kwargs):
+    ids = inputs("llama")["input_ids"]
+    output = model(input_ids=ids, **kwargs)
+    return F.cross_entropy(output.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+
+def gradients(model):
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def reference_gradients(**settings):
+    """Gradients through plain LoRA weights and then, separately, through the generator's vector."""
+    model = adapted("llama", target_modules=TARGETS, **LM, **settings)
+    tuner = model.base_model
+    values = tuner.generated_tensors()
+    lora = get_peft_model(build("llama"), _plain(tuner)).eval()
+    state = {key.replace(".weight", ".default.weight"): value for key, value in values.items()}
+    lora.load_state_dict(state, strict=False)
+    loss_of(lora).backward()
+    of_lora = {n.replace(".default", ""): p.grad for n, p in lora.named_parameters() if p.grad is not None}
+    vector = tuner.lora_qpa["default"]()
+    layout = [key for key, _, _ in tuner.peft_config["default"].layout]
+    vector.backward(torch.cat([of_lora[key].flatten() for key in layout]))
+    return gradients(model)
+
+
+def _plain(tuner):
+    from qpa_hf.tuner.model import plain_lora_config
+
+    return plain_lora_config(tuner.peft_config["default"])
+
+
+MODES = {
+    "plain": {},
+    "accumulated": {},
+    "checkpointing, reentrant": {"use_reentrant": True},
+    "checkpointing, not reentrant": {"use_reentrant": False},
+    "compiled": {},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_equal_an_independent_computation(mode):
+    expected = reference_gradients()
+    model = adapted("llama", target_modules=TARGETS, **LM)
+    kwargs = {}
+    if mode.startswith("checkpointing"):
+        model.train()
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=MODES[mode])
+        kwargs["use_cache"] = False
+    if mode == "compiled":
+        loss_of(torch.compile(model, fullgraph=True, backend="aot_eager"), use_cache=False).backward()
+    elif mode == "accumulated":
+        for _ in range(4):
+            (loss_of(model) / 4).backward()
+    else:
+        loss_of(model, **kwargs).backward()
+    found = gradients(model)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_dora_gradients_are_the_same_under_reentrant_checkpointing():
+    results = []
+    for checkpointing in (False, True):
+        model = adapted("llama", target_modules=TARGETS, use_dora=True, **LM)
+        if checkpointing:
+            model.train()
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        loss_of(model, use_cache=False).backward()
+        results.append(gradients(model))
+    for name in results[0]:
+        torch.testing.assert_close(results[1][name], results[0][name], rtol=1e-4, atol=1e-6)
+
+
+def rows(n=48):
+    ids = torch.randint(3, VOCABULARY, (3, 8), generator=torch.Generator().manual_seed(1))  # few, so easily learnt
+    return [{"input_ids": ids[i % 3], "labels": ids[i % 3]} for i in range(n)]
+
+
+def trainer(folder, callbacks=(), dropout=0.1, **kwargs):
+    settings = {"r": 4, "chunk_size": 16, "n_circuits": 2, "target_modules": TARGETS, "lora_dropout": dropout}
+    model = get_peft_model(build("llama"), QPAConfig(**settings, **LM))
+    defaults = {
+        "max_steps": 8,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+    arguments = TrainingArguments(output_dir=str(folder), **(defaults | kwargs))
+    return Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows(),
+        eval_dataset=rows(8),
+        data_collator=default_data_collator,
+        callbacks=list(callbacks),
+    )
+
+
+def losses(run):
+    return [row["loss"] for row in run.state.log_history if "loss" in row]
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"gradient_accumulation_steps": 3}, {"bf16": True}], ids=str)
+def test_training_lowers_the_loss(kwargs, tmp_path):
+    run = trainer(tmp_path, max_steps=40, learning_rate=0.05, **kwargs)
+    run.train()
+    assert losses(run)[-1] < losses(run)[0] - 0.1
+
+
+def test_torch_compile_trains_like_eager(tmp_path):
+    eager = trainer(tmp_path, dropout=0.0)  # compiled code draws other random numbers for dropout
+    compiled = trainer(tmp_path, dropout=0.0, torch_compile=True, torch_compile_backend="aot_eager")
+    eager.train()
+    compiled.train()
+    assert losses(compiled) == pytest.approx(losses(eager), abs=1e-3)
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step >= self.step
+
+
+def test_interrupted_training_resumes_bit_for_bit(tmp_path):
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    settings = {"save_strategy": "steps", "save_steps": 4}
+    trainer(tmp_path / "parts", callbacks=[StopAt(4)], **settings).train()
+    resumed = trainer(tmp_path / "parts", **settings)
+    resumed.train(resume_from_checkpoint=True)
+    for (name, expected), found in zip(
+        whole.model.named_parameters(), resumed.model.parameters(), strict=True
+    ):
+        assert torch.equal(expected, found), name
+
+
+def test_best_model_is_loaded_at_the_end(tmp_path):
+    run = trainer(
+        tmp_path,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="steps",
+        save_steps=2,
+        load_best_model_at_end=True,
+        learning_rate=0.5,  # too high, so that the last model is not the best
+    )
+    run.train()
+    assert run.evaluate()["eval_loss"] == pytest.approx(run.state.best_metric, rel=1e-5)
+
+
+class CompareEval(TrainerCallback):
+    """At each step, evaluates the model itself and a fresh copy of it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_step_end(self, args, state, control, model, **kwargs):
+        model.eval()
+        here = logits(model, "llama")
+        fresh = adapted("llama", target_modules=TARGETS, r=4, chunk_size=16, lora_alpha=8, circuit_depth=8, **LM)
+        fresh.load_state_dict(model.state_dict())
+        self.seen.append(torch.equal(here, logits(fresh, "llama")))
+        model.train()
+
+
+def test_evaluation_between_steps_sees_the_current_weights(tmp_path):
+    compare = CompareEval()
+    trainer(tmp_path, callbacks=[compare], max_steps=4).train()
+    assert compare.seen == [True] * 4
+
+
+def test_disturbing_changes_the_model():
+    model = adapted("llama", target_modules=TARGETS, **LM)
+    before = logits(model, "llama")
+    disturb(model, seed=9)
+    assert not torch.equal(before, logits(model, "llama"))
