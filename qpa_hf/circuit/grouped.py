@@ -48,13 +48,15 @@ class GroupedCircuit:
     def backward(self, state: Tensor, grad: Tensor) -> Tensor:
         """Return the gradient of the angles, (C, L, R, N), given that of the probabilities, (C, 2**N)."""
         grads = torch.zeros_like(self.angles)
-        adjoint = state * (2 * grad)
+        # State and adjoint are replaced one at a time in a list, so that no caller's name keeps an old one alive.
+        pair = [state, (state * grad).mul_(2)]
+        del state
         for layer in range(self.depth - 1, -1, -1):
             for slot in range(len(self.axes) - 1, -1, -1):
-                state = state.index_select(-1, self.unchain)
-                adjoint = adjoint.index_select(-1, self.unchain)
+                for i in range(2):
+                    pair[i] = pair[i].index_select(-1, self.unchain)
                 undo = self._undo_z if self.axes[slot] == "z" else self._undo_xy
-                state, adjoint, grads[:, layer, slot] = undo(state, adjoint, layer, slot)
+                grads[:, layer, slot] = undo(pair, layer, slot)
         return grads
 
     @staticmethod
@@ -84,13 +86,13 @@ class GroupedCircuit:
         rows = state.view(self.n_circuits, matrix.shape[-1], -1)
         return torch.bmm(rows.transpose(1, 2), matrix.transpose(1, 2)).view(self.n_circuits, -1)
 
-    def _undo_xy(self, state: Tensor, adjoint: Tensor, layer: int, slot: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _undo_xy(self, pair: list[Tensor], layer: int, slot: int) -> Tensor:
         grads = []
         for group in self.groups:
             matrix, tables = self._matrix(layer, slot, group)
             rows = (self.n_circuits, matrix.shape[-1], -1)
             # Overlap of adjoint and state over all other qubits; generators commute with their own rotations.
-            overlap = torch.bmm(adjoint.view(rows).conj(), state.view(rows).transpose(1, 2)).flatten(1)
+            overlap = torch.bmm(pair[1].view(rows).conj(), pair[0].view(rows).transpose(1, 2)).flatten(1)
             if self.axes[slot] == "y":
                 grads.append(
                     (overlap.real if overlap.is_complex() else overlap) @ tables.y_generators.to(self.angles.dtype)
@@ -98,11 +100,12 @@ class GroupedCircuit:
             else:
                 grads.append(overlap.imag @ tables.x_generators.to(self.angles.dtype))
             inverse = matrix.mH
-            state, adjoint = self._cycle(state, inverse), self._cycle(adjoint, inverse)
-        return state, adjoint, torch.cat(grads, -1)
+            for i in range(2):
+                pair[i] = self._cycle(pair[i], inverse)
+        return torch.cat(grads, -1)
 
-    def _undo_z(self, state: Tensor, adjoint: Tensor, layer: int, slot: int) -> tuple[Tensor, Tensor, Tensor]:
-        overlap = (adjoint.conj() * state).imag / 2  # (C, 2**N)
+    def _undo_z(self, pair: list[Tensor], layer: int, slot: int) -> Tensor:
+        overlap = (pair[1].conj() * pair[0]).imag / 2  # (C, 2**N)
         low = self.n_qubits // 2
         high = self.n_qubits - low
         square = overlap.view(-1, 2**high, 2**low)
@@ -111,7 +114,9 @@ class GroupedCircuit:
             signs = group_tables(n_bits, self.angles.device).z_signs.to(self.angles.dtype)
             grads.append(square.sum(dim) @ signs)
         phases = self._phases(layer, slot).conj()
-        return state * phases, adjoint * phases, torch.cat(grads, -1)
+        for i in range(2):
+            pair[i] = pair[i] * phases
+        return torch.cat(grads, -1)
 
     def _phases(self, layer: int, slot: int) -> Tensor:
         """Return the diagonal of a layer of R_Z, (C, 2**N)."""
