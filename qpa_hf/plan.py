@@ -61,15 +61,14 @@ class Plan:
         return [asdict(row) for row in self.rows]
 
     def __str__(self) -> str:
-        header = ("chunk", "chunks", "qubits", "angles", "mapping", "trainable", "% target", "% LoRA", "MFLOP", "memory")
-        header += ("native", "materialized")
-        lines = [header]
+        header = "chunk|chunks|qubits|angles|mapping|trainable|% target|% LoRA|MFLOP|memory|native|materialized"
+        lines: list[tuple[str, ...]] = [tuple(header.split("|"))]
         for r in self.rows:
             counts = (r.chunk_size, r.n_chunks, r.n_qubits, r.n_angles, r.n_hidden + r.n_output, r.n_trainable)
             sizes = (_size(r.generator_bytes), _size(r.native_bytes), _size(r.materialized_bytes))
             shares = (f"{r.percent_of_target:.4g}", f"{r.percent_of_lora:.4g}", f"{r.generator_flops / 1e6:.4g}")
             lines.append((*(f"{count:,}" for count in counts), *shares, *sizes))
-        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         table = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
         return f"{self.rows[0].n_values:,} numbers to generate (LoRA's own count)\n{table}"
 
@@ -128,7 +127,7 @@ def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tup
         lora = plain_lora_config(config)
         lora.use_dora = False  # its initialisation needs real weights; the magnitudes' shapes follow from B's
         peft_model = get_peft_model(_empty_model(config, model), lora, low_cpu_mem_usage=True)
-    slots = [target.slot for target in collect(peft_model.base_model.model, "default")]
+    slots = [target.slot for target in collect(peft_model.get_submodule("base_model.model"), "default")]
     if config.use_dora:
         factors = [slot for slot in slots if slot.key.endswith(".lora_B.weight")]
         slots += [Slot(s.key.replace(".lora_B.weight", ".lora_magnitude_vector"), (s.shape[0],)) for s in factors]

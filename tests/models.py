@@ -58,7 +58,8 @@ class Mixture(nn.Module):
 
 def _gpt2(tie=True):
     sizes = {"n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 32, "vocab_size": VOCABULARY}
-    return GPT2LMHeadModel(GPT2Config(**sizes, **TOKENS, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, tie_word_embeddings=tie))
+    dropout = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
+    return GPT2LMHeadModel(GPT2Config(**sizes, **TOKENS, **dropout, tie_word_embeddings=tie))
 
 
 def _llama():
@@ -82,7 +83,8 @@ def _untied():
     return _gpt2(tie=False)
 
 
-BUILDERS = {"gpt2": _gpt2, "untied": _untied, "llama": _llama, "t5": _t5, "bert": _bert, "mlp": Mlp, "mixture": Mixture}
+BUILDERS = {"gpt2": _gpt2, "untied": _untied, "llama": _llama, "t5": _t5, "bert": _bert, "mlp": Mlp}
+BUILDERS["mixture"] = Mixture
 
 
 def build(name):

@@ -1,9 +1,12 @@
 """QPAConfig: the paper's counts, and one clear sentence for each wrong value."""
 
 import pytest
+from helpers import adapted
 from models import build
 from peft import get_peft_model, inject_adapter_in_model
+from peft.utils.hotswap import hotswap_adapter
 from peft.utils.peft_types import PeftType
+from transformers import MambaConfig, MambaForCausalLM
 
 from qpa_hf import QPAConfig
 
@@ -105,6 +108,21 @@ def test_too_many_qubits_are_refused_with_the_bytes():
 def test_injection_without_a_peft_model_is_refused():
     with pytest.raises(ValueError, match="get_peft_model"):
         inject_adapter_in_model(QPAConfig(target_modules=["c_attn"]), build("gpt2"))
+
+
+def test_mamba_layers_that_lora_refuses_are_refused():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "vocab_size": 20, "state_size": 4}
+    base = MambaForCausalLM(MambaConfig(**sizes))
+    with pytest.raises(ValueError, match="incompatible with Mamba"):
+        get_peft_model(base, QPAConfig(target_modules=["out_proj"]))
+
+
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+def test_hotswapping_is_refused(tmp_path):
+    adapted("gpt2", target_modules=["c_attn"], fan_in_fan_out=True).save_pretrained(tmp_path)
+    model = adapted("gpt2", target_modules=["c_attn"], fan_in_fan_out=True)
+    with pytest.raises(ValueError, match="Hotswapping only supports"):
+        hotswap_adapter(model, str(tmp_path), "default")
 
 
 def test_mixed_models_are_refused():

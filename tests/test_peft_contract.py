@@ -8,6 +8,7 @@ import torch
 from helpers import adapted, disturb, logits
 from models import build, inputs, output
 from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraModel
 from torch import nn
 
 from qpa_hf import QPAConfig
@@ -18,6 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),  # these models are tiny
 ]
 
+SAVES_BIASES = hasattr(LoraModel, "_get_adapter_state_dict")
 LM = {"task_type": "CAUSAL_LM"}
 CASES = {
     "lm_head": ("untied", {"target_modules": ["lm_head"], **LM}),
@@ -265,7 +267,7 @@ def test_generate_runs_the_circuit_once(name):
     assert len(runs) == 1
 
 
-@pytest.mark.skipif(not hasattr(__import__("peft").tuners.lora.LoraModel, "_get_adapter_state_dict"), reason="peft < 0.21")
+@pytest.mark.skipif(not SAVES_BIASES, reason="peft < 0.21")
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 def test_trained_biases_are_saved(bias, tmp_path):
     model = adapted("bert", target_modules=["query"], bias=bias, task_type="SEQ_CLS")
@@ -277,7 +279,7 @@ def test_trained_biases_are_saved(bias, tmp_path):
     assert torch.equal(logits(PeftModel.from_pretrained(build("bert"), tmp_path), "bert"), logits(model, "bert"))
 
 
-@pytest.mark.skipif(hasattr(__import__("peft").tuners.lora.LoraModel, "_get_adapter_state_dict"), reason="peft >= 0.21")
+@pytest.mark.skipif(SAVES_BIASES, reason="peft >= 0.21")
 def test_trained_biases_are_refused_where_peft_would_lose_them():
     with pytest.raises(ValueError, match="peft 0.21"):
         adapted("bert", target_modules=["query"], bias="all")

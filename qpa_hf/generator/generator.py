@@ -76,6 +76,11 @@ class Generator(nn.Module):
             The values are laid end to end from the start of the vector.
     """
 
+    angles: Tensor
+    b0: Tensor
+    basis_bits: Tensor
+    random_features: Tensor
+
     def __init__(self, spec: GeneratorSpec, frozen: list[tuple[str, Tensor, bool]] | None = None) -> None:
         super().__init__()
         if spec.source == "circuit":
@@ -140,7 +145,8 @@ class Generator(nn.Module):
             if spec.features == "probability":
                 p = probabilities(self.angles, spec.ansatz, n_states=spec.n_chunks)
             else:
-                p = {"standardized": _standardized, "authors": _authors}[spec.features](self.circuit_probabilities())
+                post = _standardized if spec.features == "standardized" else _authors
+                p = post(probabilities(self.angles, spec.ansatz))
             columns.append(p[:, : spec.n_chunks].t())
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 

@@ -55,8 +55,8 @@ class QPAConfig(LoraConfig):
             means one linear layer.
         activation (`str`, *optional*, defaults to `"none"`): Function between hidden layers: `"none"` (as in the
             authors' code), `"relu"`, `"gelu"`, `"silu"` or `"tanh"`.
-        start (`str`, *optional*, defaults to `"identity"`): `"identity"`: the adapter changes nothing at step 0 (PEFT's
-            initialisation, frozen, plus a generated part whose last layer starts at zero). `"authors"`: both factors
+        start (`str`, *optional*, defaults to `"identity"`): `"identity"`: the adapter changes nothing at step 0
+            (PEFT's initialisation, frozen, plus a generated part whose last layer starts at zero). `"authors"`: both factors
             generated, non-zero and mean-free.
         source (`str`, *optional*, defaults to `"circuit"`): Where the features come from. The controls are `"random"`
             (fixed Gaussian numbers in the circuits' place) and `"bits"` (only the basis state's bits).
@@ -118,7 +118,9 @@ class QPAConfig(LoraConfig):
             raise ValueError(f"`init_seed`={self.init_seed!r} is not allowed. Set it to a whole number of at least 0.")
         widths = self.mapping_widths
         if not isinstance(widths, (tuple, list)) or any(not isinstance(w, int) or w < 1 for w in widths):
-            raise ValueError(f"`mapping_widths`={widths!r} is not allowed. Set it to a tuple of whole numbers above 0.")
+            raise ValueError(
+                f"`mapping_widths`={widths!r} is not allowed. Set it to a tuple of whole numbers above 0."
+            )
         self.mapping_widths = tuple(widths)
         if self.activation != "none" and not self.mapping_widths:
             raise ValueError(
@@ -167,7 +169,7 @@ class QPAConfig(LoraConfig):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
-        """Load from a directory or the Hub; a local checkpoint that was cut short is refused before any model is built.
+        """Load from a directory or the Hub; a local checkpoint that was cut short is refused at once.
 
         Raises:
             ValueError: if the weights beside a local configuration are incomplete.

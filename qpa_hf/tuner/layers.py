@@ -6,7 +6,6 @@ merge. A property cannot.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -20,19 +19,19 @@ class Reader(NamedTuple):
 
     Args:
         bank: holds the generated tensors.
-        index: slot in the bank.
+        slot: number of the tensor in the bank.
         is_transposed: whether the slot holds the transpose (adapters tied to an embedding's).
         anchor: the frozen layer beside which the tensor is needed.
     """
 
     bank: Bank
-    index: int
+    slot: int
     is_transposed: bool
     anchor: nn.Module
 
     def read(self) -> Tensor:
         """Return the tensor on the device of the frozen layer, so that a model spread over GPUs works."""
-        tensor = self.bank.read(self.index)
+        tensor = self.bank.read(self.slot)
         weight = getattr(self.anchor, "weight", None)
         if isinstance(weight, Tensor) and weight.device != tensor.device and weight.device.type != "meta":
             tensor = tensor.to(weight.device)
@@ -44,15 +43,20 @@ def _generated_property(name: str) -> property:
     return property(lambda self: self.__dict__["_readers"][name].read())
 
 
-@cache
+_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...]], type[nn.Module]] = {}
+
+
 def _generated_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
-    """Return a subclass of `base` in which each parameter of `names` is a property."""
+    """Return the subclass of `base` in which each parameter of `names` is a property."""
+    if (base, names) in _CLASSES:
+        return _CLASSES[base, names]
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
         return _empty, (base, names), self.__dict__.copy()
 
     namespace: dict[str, Any] = {name: _generated_property(name) for name in names}
-    return type(f"Generated{base.__name__}", (base,), namespace | {"__reduce_ex__": reduce})
+    _CLASSES[base, names] = type(f"Generated{base.__name__}", (base,), namespace | {"__reduce_ex__": reduce})
+    return _CLASSES[base, names]
 
 
 def _empty(base: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
@@ -109,4 +113,4 @@ def replace_entry(entries: nn.ParameterDict, key: str, reader: Reader) -> None:
 
 def shares_storage(tensor: Tensor, other: Tensor) -> bool:
     """Whether two tensors are views of one storage, on any device (meta tensors have no address to compare)."""
-    return torch._C._is_alias_of(tensor, other)
+    return torch._C._is_alias_of(tensor, other)  # type: ignore[attr-defined]

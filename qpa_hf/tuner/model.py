@@ -44,6 +44,7 @@ class QPAModel(LoraModel):
         ValueError: if used through `inject_adapter_in_model`, which keeps no place for a generator.
     """
 
+    peft_config: dict[str, Any]
     uses_shared_state = True  # newer versions of PEFT refuse `inject_adapter_in_model` by it
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
@@ -99,6 +100,10 @@ class QPAModel(LoraModel):
                 "methods from outside. Upgrade peft or use bias='none'."
             )
 
+    def _check_target_module_compatiblity(self, peft_config: Any, model: nn.Module, target_name: str) -> None:
+        # PEFT refuses some layers of Mamba by the name of the method, which ours is not among.
+        super()._check_target_module_compatiblity(plain_lora_config(peft_config), model, target_name)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.__dict__.get("_is_replica"):
             raise RuntimeError(
@@ -123,19 +128,19 @@ class QPAModel(LoraModel):
         return tensors_of(self._banks[adapter_name], slots_of(self.peft_config[adapter_name].layout))
 
     def _sync_requires_grad(self) -> None:
-        for name, generator in self._modules.get("lora_qpa", {}).items():
-            generator.requires_grad_(name in self.active_adapters and not self.peft_config[name].inference_mode)
+        for name, bank in self._banks.items():
+            bank.generator.requires_grad_(name in self.active_adapters and not self.peft_config[name].inference_mode)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         super().set_adapter(adapter_name, inference_mode=inference_mode)
-        for name, generator in self._modules.get("lora_qpa", {}).items():
-            generator.requires_grad_(name in _names(adapter_name) and not inference_mode)
+        for name, bank in self._banks.items():
+            bank.generator.requires_grad_(name in _names(adapter_name) and not inference_mode)
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
         super().set_requires_grad(adapter_names, requires_grad=requires_grad)
         for name in _names(adapter_names):
             if name in self._banks:
-                self.lora_qpa[name].requires_grad_(requires_grad)
+                self._banks[name].generator.requires_grad_(requires_grad)
 
     def delete_adapter(self, adapter_name: str) -> None:
         super().delete_adapter(adapter_name)

@@ -10,12 +10,15 @@ NAME = "QPA"
 
 
 def extend_peft_type() -> None:
-    """Add the member `PeftType.QPA`; PEFT has no public way to do so, and a plain string breaks what reads `.value`."""
+    """Add the member `PeftType.QPA`; PEFT has no public way to do so.
+
+    A plain string in its place would break what reads `.value`.
+    """
     if NAME in PeftType.__members__:
         return
     member = str.__new__(PeftType, NAME)
     member._name_ = member._value_ = NAME
-    member._sort_order_ = len(PeftType.__members__)
+    member._sort_order_ = len(PeftType.__members__)  # type: ignore[attr-defined]
     PeftType._member_names_.append(NAME)
     PeftType._member_map_[NAME] = member
     PeftType._value2member_map_[NAME] = member

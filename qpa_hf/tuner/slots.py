@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -116,7 +116,7 @@ def initial_values(config: Any, slots: list[Slot]) -> Tensor:
     return torch.cat(parts) if parts else torch.empty(0)
 
 
-def build_bank(config: Any, slots: list[Slot], magnitudes: dict[str, Tensor] | None = None) -> Bank:
+def build_bank(config: Any, slots: list[Slot], magnitudes: Mapping[str, Tensor] | None = None) -> Bank:
     """Build the generator of an adapter and cut its vector into `slots`.
 
     Args:
