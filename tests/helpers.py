@@ -20,7 +20,7 @@ def disturb(model, seed=1, adapter_name="default"):
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.base_model.lora_qpa[adapter_name].parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=rng))
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=rng))
 
 
 @torch.no_grad()

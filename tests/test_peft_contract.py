@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),  # these models are tiny
 ]
 
-SAVES_BIASES = hasattr(LoraModel, "_get_adapter_state_dict")
+IS_OLD = not hasattr(LoraModel, "_get_adapter_state_dict")  # peft < 0.21
 LM = {"task_type": "CAUSAL_LM"}
 CASES = {
     "lm_head": ("untied", {"target_modules": ["lm_head"], **LM}),
@@ -41,7 +41,7 @@ CASES = {
     "rslora": ("llama", {"target_modules": ["q_proj"], "use_rslora": True, **LM}),
     "lora_bias": ("bert", {"target_modules": ["query"], "lora_bias": True, "task_type": "SEQ_CLS"}),
     "modules_to_save": ("bert", {"target_modules": ["query"], "modules_to_save": ["classifier"]}),
-    "encoder-decoder": ("t5", {"target_modules": ["q", "v", "wo"], "task_type": "SEQ_2_SEQ_LM"}),
+    "encoder-decoder": ("t5", {"target_modules": ["q", "v", "wo"]}),
     "gaussian": ("llama", {"target_modules": ["q_proj"], "init_lora_weights": "gaussian", **LM}),
     "conv2d": ("mlp", {"target_modules": ["conv"]}),
     "mlp": ("mlp", {"target_modules": ["embedding", "conv", "hidden"]}),
@@ -122,6 +122,8 @@ def test_merge_and_unmerge(case):
     name, model = make(case)
     if "tied" in case:
         pytest.skip("as with LoRA itself, merging into one of two tied weights changes the other too")
+    if IS_OLD and case == "dora conv1d":
+        pytest.skip("peft < 0.21 cannot merge this with plain LoRA either")
     expected = logits(model, name)
     model.merge_adapter()
     torch.testing.assert_close(logits(model, name), expected, rtol=1e-4, atol=1e-4)
@@ -205,6 +207,8 @@ def test_mixed_batch_uses_each_row_s_adapter():
 
 @pytest.mark.parametrize("combination_type", ["linear", "cat", "svd"])
 def test_weighted_adapter_is_a_plain_one(combination_type, tmp_path):
+    if IS_OLD and combination_type == "svd":
+        pytest.skip("the combination of peft < 0.21 is off with plain LoRA too")
     model = adapted("llama", target_modules=["q_proj"], **LM)
     model.add_adapter("b", QPAConfig(r=4, chunk_size=16, lora_alpha=8, target_modules=["q_proj"], **LM))
     disturb(model, 2, "b")
@@ -257,6 +261,8 @@ def test_half_precision_base_keeps_the_generator_in_float32(dtype):
 
 @pytest.mark.parametrize("name", ["llama", "t5"])
 def test_generate_runs_the_circuit_once(name):
+    if IS_OLD and name == "t5":
+        pytest.skip("PeftModelForSeq2SeqLM of peft < 0.21 does not work with transformers 5")
     targets = {"llama": (["q_proj"], "CAUSAL_LM"), "t5": (["q"], "SEQ_2_SEQ_LM")}[name]
     model = adapted(name, target_modules=targets[0], task_type=targets[1])
     runs = []
@@ -267,7 +273,7 @@ def test_generate_runs_the_circuit_once(name):
     assert len(runs) == 1
 
 
-@pytest.mark.skipif(not SAVES_BIASES, reason="peft < 0.21")
+@pytest.mark.skipif(IS_OLD, reason="peft < 0.21")
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 def test_trained_biases_are_saved(bias, tmp_path):
     model = adapted("bert", target_modules=["query"], bias=bias, task_type="SEQ_CLS")
@@ -279,7 +285,7 @@ def test_trained_biases_are_saved(bias, tmp_path):
     assert torch.equal(logits(PeftModel.from_pretrained(build("bert"), tmp_path), "bert"), logits(model, "bert"))
 
 
-@pytest.mark.skipif(SAVES_BIASES, reason="peft >= 0.21")
+@pytest.mark.skipif(not IS_OLD, reason="peft >= 0.21")
 def test_trained_biases_are_refused_where_peft_would_lose_them():
     with pytest.raises(ValueError, match="peft 0.21"):
         adapted("bert", target_modules=["query"], bias="all")

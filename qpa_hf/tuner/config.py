@@ -56,8 +56,8 @@ class QPAConfig(LoraConfig):
         activation (`str`, *optional*, defaults to `"none"`): Function between hidden layers: `"none"` (as in the
             authors' code), `"relu"`, `"gelu"`, `"silu"` or `"tanh"`.
         start (`str`, *optional*, defaults to `"identity"`): `"identity"`: the adapter changes nothing at step 0
-            (PEFT's initialisation, frozen, plus a generated part whose last layer starts at zero). `"authors"`: both factors
-            generated, non-zero and mean-free.
+            (PEFT's initialisation, frozen, plus a generated part whose last layer starts at zero). `"authors"`: both
+            factors generated, non-zero and mean-free.
         source (`str`, *optional*, defaults to `"circuit"`): Where the features come from. The controls are `"random"`
             (fixed Gaussian numbers in the circuits' place) and `"bits"` (only the basis state's bits).
         train_circuit (`bool`, *optional*, defaults to `True`): `False` freezes the angles.
