@@ -75,7 +75,7 @@ class Bank:
         if torch.compiler.is_compiling() and self._traced is not None:
             return self._traced[index]
         if not (torch.is_grad_enabled() and self._is_trainable()):
-            return self._constants()[index]
+            return self.values()[index]
         if torch._C._current_graph_task_id() != -1:
             return self._leaf(index)
         key = self._key()
@@ -84,8 +84,13 @@ class Bank:
         return self._live[index]
 
     def values(self) -> list[Tensor]:
-        """Return every slot without a graph."""
-        return self._constants()
+        """Return every slot without a graph, generated only if something changed since the last time."""
+        key = self._key()
+        if self._constant is None or self._constant_key != key:
+            # Tensors made in inference mode could not be used in a later forward with gradients.
+            with torch.inference_mode(False), torch.no_grad():
+                self._constant, self._constant_key = self._cut(self._generate()), key
+        return self._constant
 
     def _is_trainable(self) -> bool:
         return any(p.requires_grad for p in self.generator.parameters(recurse=False))
@@ -116,19 +121,11 @@ class Bank:
         vector.register_hook(forget)
         return self._cut(vector)
 
-    def _constants(self) -> list[Tensor]:
-        key = self._key()
-        if self._constant is None or self._constant_key != key:
-            # Tensors made in inference mode could not be used in a later forward with gradients.
-            with torch.inference_mode(False), torch.no_grad():
-                self._constant, self._constant_key = self._cut(self._generate()), key
-        return self._constant
-
     def _leaf(self, index: int) -> Tensor:
         if not self._leaves:
             Variable._execution_engine.queue_callback(self._backward_from_leaves)
         if index not in self._leaves:
-            source = self._live if self._live is not None else self._constants()
+            source = self._live if self._live is not None else self.values()
             self._leaves[index] = source[index].detach().requires_grad_()
         return self._leaves[index]
 

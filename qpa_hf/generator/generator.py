@@ -127,11 +127,9 @@ class Generator(nn.Module):
         # few, and needed where a checkpoint does not hold them.
         self._parameters[name] = nn.Parameter(values)
 
-    def circuit_probabilities(self) -> Tensor | None:
-        """Return the exact probabilities of all circuits, shape (n_circuits, 2**n_qubits); None for a control."""
-        if self.spec.source != "circuit":
-            return None
-        return probabilities(self.angles, self.spec.ansatz)
+    def circuit_probabilities(self, n_states: int | None = None) -> Tensor:
+        """Return the circuits' probabilities, shape (n_circuits, n_states), or of all 2**n_qubits states if None."""
+        return probabilities(self.angles, self.spec.ansatz, n_states)
 
     def features(self) -> Tensor:
         """Return the inputs of the mapping model, shape (n_chunks, n_features)."""
@@ -143,10 +141,10 @@ class Generator(nn.Module):
             columns.append(self.random_features)
         elif spec.source == "circuit":
             if spec.features == "probability":
-                p = probabilities(self.angles, spec.ansatz, n_states=spec.n_chunks)
+                p = self.circuit_probabilities(spec.n_chunks)
             else:
                 post = _standardized if spec.features == "standardized" else _authors
-                p = post(probabilities(self.angles, spec.ansatz))
+                p = post(self.circuit_probabilities())
             columns.append(p[:, : spec.n_chunks].t())
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
