@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +18,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from qpa_hf.demo import fresh
-from qpa_hf.demo.arms import ARMS, BASE, Record, run, step_time_ratios
+from qpa_hf.demo.arms import ARMS, BASE, LORA, SEED, Record, run, step_time_ratios
 from qpa_hf.demo.data import blocks
 
 
@@ -38,15 +41,17 @@ def plot(records: list[Record], path: Path) -> None:
 
 
 def table(records: list[Record], ratios: dict[str, float]) -> Table:
-    """Return the comparison as one table."""
-    result = Table(title="Held-out Python documentation")
-    columns = ("adapter", "trainable", "learning rate", "perplexity before", "after", "step / LoRA's step")
-    for column in (*columns, "native bytes", "materialized bytes"):
-        result.add_column(column, justify="left" if column == "adapter" else "right")
-    for r in records:
-        quality = (f"{r.perplexity_before:.2f}", f"{r.perplexity_after:.2f}", f"{ratios[r.name]:.2f}")
-        sizes = (f"{r.native_bytes:,}", f"{r.materialized_bytes:,}")
-        result.add_row(r.name, f"{r.n_trainable:,}", f"{r.learning_rate:g}", *quality, *sizes)
+    """Return the comparison as one table, a column for each adapter: it fits a terminal of 80 columns."""
+    result = Table("", *(r.name for r in records), title="Held-out Python documentation")
+    for column in result.columns[1:]:
+        column.justify = "right"
+    result.add_row("trainable numbers", *(f"{r.n_trainable:,}" for r in records))
+    result.add_row("learning rate", *(f"{r.learning_rate:g}" for r in records))
+    result.add_row("perplexity before", *(f"{r.perplexity_before:.2f}" for r in records))
+    result.add_row("perplexity after", *(f"{r.perplexity_after:.2f}" for r in records))
+    result.add_row("time per step / LoRA's", *(f"{ratios[r.name]:.2f}" for r in records))
+    result.add_row("native checkpoint, bytes", *(f"{r.native_bytes:,}" for r in records))
+    result.add_row("materialized, bytes", *(f"{r.materialized_bytes:,}" for r in records))
     return result
 
 
@@ -63,6 +68,20 @@ def summary(records: list[Record]) -> str:
     )
 
 
+def write_result(path: Path, records: list[Record], ratios: dict[str, float], steps: int, found: float) -> None:
+    """Write everything that the table and the sentences below it are made of, with settings, seed and versions."""
+    result = {
+        "arms": [asdict(record) | {"step_time_over_lora": ratios[record.name]} for record in records],
+        "settings": {arm.name: LORA | (arm.settings or {}) for arm in ARMS},
+        "seed": SEED,
+        "steps": steps,
+        "perplexity_without_qpa_hf": found,
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "qpa-hf")}
+        | {"python": platform.python_version()},
+    }
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
 def reload_without_us(adapter: Path, held_out: Path) -> float:
     """Return the perplexity that a fresh process finds, in which qpa_hf cannot be imported."""
     command = [sys.executable, fresh.__file__, str(BASE), str(adapter), str(held_out)]
@@ -72,14 +91,8 @@ def reload_without_us(adapter: Path, held_out: Path) -> float:
     return float(result.stdout.split()[-1])
 
 
-def demo(
-    output: Annotated[Path, typer.Option(help="Folder for checkpoints, the table and the picture.")] = Path(
-        "demo_output"
-    ),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of each adapter.")] = 160,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the step-time comparison.")] = 12,
-) -> None:
-    """Train LoRA, QPA and QPA's control on the Python documentation, collapse QPA, and reload it without qpa_hf."""
+def compare(output: Path, steps: int, rounds: int, fresh_start: bool) -> None:
+    """Train the arms, print the table and the sentences, and compare with the fresh process."""
     console = Console()
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(BASE)
@@ -88,19 +101,15 @@ def demo(
     records = []
     for arm in ARMS:
         console.print(f"[bold]{arm.name}[/bold]")
-        records.append(run(arm, output / arm.name.lower().replace(",", "").replace(" ", "-"), train, held_out, steps))
+        folder = output / arm.name.lower().replace(",", "").replace(" ", "-")
+        if fresh_start:
+            shutil.rmtree(folder, ignore_errors=True)
+        records.append(run(arm, folder, train, held_out, steps))
     ratios = step_time_ratios(train, rounds)
     console.print(table(records, ratios))
     plot(records, output / "loss.png")
     found = reload_without_us(output / "qpa" / "adapter", output / "held_out.pt")
-    result = {
-        "arms": [asdict(record) | {"step_time_over_lora": ratios[record.name]} for record in records],
-        "steps": steps,
-        "perplexity_without_qpa_hf": found,
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "qpa-hf")}
-        | {"python": platform.python_version()},
-    }
-    (output / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_result(output / "result.json", records, ratios, steps, found)
     console.print(summary(records))
     console.print(f"Written: {output}/result.json, {output}/loss.png, {output}/qpa/adapter (plain LoRA)")
     expected = records[1].perplexity_after
@@ -111,12 +120,28 @@ def demo(
     print("Equal to the last digit.")
 
 
-def main() -> None:
-    """Run the command line; an interruption loses nothing that was finished."""
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints, the table and the picture.")] = Path(
+        "demo_output"
+    ),
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each adapter.")] = 160,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the step-time comparison.")] = 12,
+    fresh_start: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs left in the folder.")] = False,
+) -> None:
+    """Train LoRA, QPA and QPA's control on the Python documentation, collapse QPA, and reload it without qpa_hf."""
+    # Caught here, not around `typer.run`: typer would end the process without a word.
     try:
-        typer.run(demo)
+        compare(output, steps, rounds, fresh_start)
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. Run the same command again: finished adapters are kept, the current one resumes.")
+        print("\nInterrupted. Run the same command again: finished adapters are kept, the current one resumes.")
+        raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """Run the command line without the noise of PEFT and transformers against each other."""
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    disable_progress_bar()
+    typer.run(demo)
 
 
 if __name__ == "__main__":

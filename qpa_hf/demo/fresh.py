@@ -29,7 +29,7 @@ class _Blocked:
 
 def main(base: str, adapter: str, blocks: str) -> None:
     """Load a base model and an adapter with nothing but transformers and peft, and print the perplexity."""
-    sys.meta_path.insert(0, _Blocked())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Blocked())
     try:
         import qpa_hf  # noqa: F401
     except ImportError:
