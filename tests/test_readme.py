@@ -1,5 +1,6 @@
 """The README's Python runs as printed, in order, in one directory."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from models import VOCABULARY, build
 from transformers import Trainer, TrainingArguments, default_data_collator
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -44,3 +46,10 @@ def test_table_is_what_plan_says():
         for r in rows
     ]
     assert printed == expected
+
+
+def test_demo_figures_are_those_of_the_recorded_run():
+    record = json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text(encoding="utf-8"))
+    for arm in record["arms"]:
+        row = f"| {arm['n_trainable']:,} | {arm['perplexity_after']:.2f} | {arm['native_bytes']:,} bytes |"
+        assert row in README
