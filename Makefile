@@ -22,7 +22,7 @@ lint: install
 	$(PY) -m mypy
 
 demo: install
-	$(PY) -m qpa_hf.demo
+	HF_HUB_OFFLINE=1 $(PY) -m qpa_hf.demo
 
 # The PEFT contract on every supported version of peft, each in an environment of its own.
 contract: install

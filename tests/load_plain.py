@@ -6,22 +6,29 @@ import sys
 
 
 class Blocked(importlib.abc.MetaPathFinder):
+    """An import hook that has no qpa_hf."""
+
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] == "qpa_hf":
             raise ImportError("qpa_hf is blocked in this process")
 
 
-sys.meta_path.insert(0, Blocked())
+def main(cases_path, answers_path):
+    """Answer for every case of a JSON file {case: [model, folder]}."""
+    sys.meta_path.insert(0, Blocked())
+    import torch
+    from models import build, output
+    from peft import PeftModel
 
-import torch  # noqa: E402
-from models import build, output  # noqa: E402
-from peft import PeftModel  # noqa: E402
+    with open(cases_path) as f:
+        cases = json.load(f)
+    answers = {}
+    for case, (name, folder) in cases.items():
+        model = PeftModel.from_pretrained(build(name), folder)
+        with torch.no_grad():
+            answers[case] = output(model, name)
+    torch.save(answers, answers_path)
 
-with open(sys.argv[1]) as f:
-    cases = json.load(f)
-answers = {}
-for case, (name, folder) in cases.items():
-    model = PeftModel.from_pretrained(build(name), folder)
-    with torch.no_grad():
-        answers[case] = output(model, name)
-torch.save(answers, sys.argv[2])
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

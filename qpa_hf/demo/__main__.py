@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 import shutil
@@ -25,12 +26,16 @@ from qpa_hf.demo.arms import ARMS, BASE, LORA, SEED, Record, run, step_time_rati
 from qpa_hf.demo.data import blocks
 
 
+def require_matplotlib() -> None:
+    """Raise before the training that a missing picture library would waste."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("The loss curves need matplotlib. Install it with `pip install 'qpa-hf[plots]'`.")
+
+
 def plot(records: list[Record], path: Path) -> None:
     """Write the loss curves as a PNG."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("The loss curves need matplotlib. Install it with `pip install 'qpa-hf[plots]'`.") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for record in records:
@@ -93,6 +98,7 @@ def reload_without_us(adapter: Path, held_out: Path) -> float:
 
 def compare(output: Path, steps: int, rounds: int, fresh_start: bool) -> None:
     """Train the arms, print the table and the sentences, and compare with the fresh process."""
+    require_matplotlib()
     console = Console()
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(BASE)
