@@ -11,16 +11,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qpa_hf.circuit import folded, walsh
-from qpa_hf.circuit.ansatz import ANSATZE, angles_shape, find_ansatz
+from qpa_hf.circuit.ansatz import ANSATZE, Ansatz, angles_shape, find_ansatz
 from qpa_hf.circuit.grouped import GroupedCircuit
 
-STATES_AT_PEAK = 6  # state, adjoint and their next versions, probabilities and their gradient
+# Measured growth of a process, as arrays of 2**n_qubits real numbers (a complex state is two), rounded up to the next
+# whole array: probabilities, their gradient, and a form's own.
+GROUPED_STATES = 3  # state, adjoint and one buffer
+WALSH_ARRAYS = 14
+FOLDED_STATES_PER_LAYER = {1: 17, 2: 21}  # by rotations a layer: its matrices outweigh the states it keeps
 CHECKED_FROM_BYTES = 2**30  # below, asking the machine would cost more than it saves
 
 
-def _form(n_qubits: int, ansatz: str) -> str:
+def _form(n_qubits: int, ansatz: Ansatz) -> str:
     """Return the fastest way to simulate: "walsh", "folded" or "grouped"."""
-    axes = ANSATZE[ansatz].rotations
+    axes = ansatz.rotations
     if axes == ("x",):
         return "walsh"
     is_foldable = axes in (("y",), ("x", "z"), ("y", "z")) and n_qubits <= folded.MAX_QUBITS
@@ -28,7 +32,7 @@ def _form(n_qubits: int, ansatz: str) -> str:
 
 
 def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
-    form = _form(angles.shape[-1], ansatz)
+    form = _form(angles.shape[-1], ANSATZE[ansatz])
     if form == "walsh":
         p, *kept = walsh.forward(angles.squeeze(2))
         return p, kept
@@ -38,9 +42,10 @@ def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
 
 
 def _backward(angles: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
-    form = _form(angles.shape[-1], ansatz)
+    form = _form(angles.shape[-1], ANSATZE[ansatz])
     if form == "walsh":
-        return walsh.backward(angles.squeeze(2), *kept, grad).view_as(angles)
+        state, wave = kept
+        return walsh.backward(angles.squeeze(2), state, wave, grad).view_as(angles)
     if form == "folded":
         return folded.backward(angles, kept, grad, ANSATZE[ansatz].rotations)
     return GroupedCircuit(angles, ANSATZE[ansatz]).backward(kept, grad)
@@ -58,7 +63,12 @@ class _Probabilities(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (angles,) = ctx.saved_tensors
-        return _backward(angles, ctx.kept, grad.contiguous(), ctx.ansatz), None
+        # Given away, not lent: many qubits overwrite it, and a living `p` must not hold it. Only a second backward
+        # pass, through a retained graph, makes it anew.
+        kept, ctx.kept = ctx.kept, None
+        if kept is None:
+            kept = _forward(angles, ctx.ansatz)[1]
+        return _backward(angles, kept, grad.contiguous(), ctx.ansatz), None
 
 
 # torch.compile sees the circuit as one operation, so its tables never enter a traced graph. What the forward pass
@@ -114,20 +124,33 @@ def _check(angles: Tensor, ansatz: str) -> None:
 def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype: torch.dtype = torch.float32) -> int:
     """Return about how many bytes one forward and backward pass takes at its peak.
 
-    Memory does not grow with depth beyond 13 qubits, where layers are undone instead of stored.
+    The angles' `dtype` sets the size of a number. Memory does not grow with depth beyond 13 qubits, where layers are
+    undone instead of stored. One array is to spare, for what the caller makes of the probabilities.
     """
-    amplitude = dtype.itemsize if find_ansatz(ansatz).is_real else 2 * dtype.itemsize
-    states = STATES_AT_PEAK + (2 * depth if n_qubits <= folded.MAX_QUBITS else 0)
-    return n_circuits * states * amplitude * 2**n_qubits
+    form, n_rotations = _form(n_qubits, find_ansatz(ansatz)), len(ANSATZE[ansatz].rotations)
+    arrays_a_state = 1 if ANSATZE[ansatz].is_real else 2
+    if form == "walsh":
+        arrays = WALSH_ARRAYS
+    else:
+        states = GROUPED_STATES if form == "grouped" else FOLDED_STATES_PER_LAYER[n_rotations] * depth
+        arrays = states * arrays_a_state + 3
+    return n_circuits * arrays * dtype.itemsize * 2**n_qubits
 
 
-def check_memory(n_qubits: int, depth: int, n_circuits: int, ansatz: str, device: str = "cpu") -> None:
+def check_memory(
+    n_qubits: int,
+    depth: int,
+    n_circuits: int,
+    ansatz: str,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Raise if the circuits would not fit in the device's free memory.
 
     Raises:
         MemoryError: with the bytes needed and the bytes there are.
     """
-    needed = memory_bytes(n_qubits, depth, n_circuits, ansatz)
+    needed = memory_bytes(n_qubits, depth, n_circuits, ansatz, dtype)
     if needed < CHECKED_FROM_BYTES:
         return
     if device == "cpu":
@@ -173,7 +196,7 @@ def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None 
     n_rotations, n_qubits = len(ANSATZE[ansatz].rotations), angles.shape[-1]
     layer_dims = len(angles_shape(ansatz, 1, n_qubits))
     batch, depth = angles.shape[:-layer_dims], angles.shape[-layer_dims]
-    check_memory(n_qubits, depth, math.prod(batch), ansatz, str(angles.device))
+    check_memory(n_qubits, depth, math.prod(batch), ansatz, str(angles.device), angles.dtype)
     flat = angles.reshape(-1, depth, n_rotations, n_qubits)
     if torch.compiler.is_compiling():
         p = _traced_forward(flat, ansatz)

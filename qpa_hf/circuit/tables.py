@@ -30,7 +30,6 @@ class GroupTables(NamedTuple):
     signs: Tensor  # (2**g, 2**g) signs of a product of R_Y
     y_generators: Tensor  # (4**g, g) entries of -i/2 Y on each qubit, which are real
     x_generators: Tensor  # (4**g, g) entries of 1/2 X on each qubit
-    z_signs: Tensor  # (2**g, g) eigenvalues of Z on each qubit
 
 
 def _group(rows: Tensor, columns: Tensor, n_bits: int, generator_order: Tensor, device: torch.device) -> GroupTables:
@@ -48,7 +47,6 @@ def _group(rows: Tensor, columns: Tensor, n_bits: int, generator_order: Tensor, 
         signs=_ry_signs(i, j, n_bits),
         y_generators=(half * sign).flatten(0, 1),
         x_generators=half.flatten(0, 1),
-        z_signs=(1 - 2 * patterns).to(torch.float32),
     )
     return GroupTables(*(table.to(device) for table in tables))
 
@@ -58,6 +56,12 @@ def group_tables(n_bits: int, device: torch.device) -> GroupTables:
     """Return the tables of a group of `n_bits` qubits in natural order."""
     order = torch.arange(2**n_bits)
     return _group(order, order, n_bits, order, device)
+
+
+@lru_cache(maxsize=64)
+def z_signs(n_bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the eigenvalues of Z on each qubit of a group, (2**g, g)."""
+    return (1 - 2 * bits_of(torch.arange(2**n_bits), n_bits)).to(device, dtype)
 
 
 class FoldedTables(NamedTuple):
@@ -137,12 +141,37 @@ def folded_tables(n_qubits: int, axes: tuple[str, ...], dtype: torch.dtype, devi
     )  # fmt: skip
 
 
-def chain_index(n_qubits: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the chain's permutation and its inverse as int32 indices of shape (2**n_qubits,)."""
-    y = torch.arange(2**n_qubits, dtype=torch.int32, device=device)
-    inverse = y.clone()
+class ChainTables(NamedTuple):
+    """The chain of CNOTs on states kept as (2**a, 2**b), rows and columns: no index is as long as the state."""
+
+    rows: Tensor  # (2**a,) the row from which each row comes
+    columns: Tensor  # (2, 2**b) the column from which each column comes, in even and in odd new rows
+    inverse_rows: Tensor  # (2**a,)
+    inverse_columns: Tensor  # (2, 2**b), again in even and in odd rows of the state after the chain
+
+
+def _prefix_xor(index: Tensor, n_bits: int) -> Tensor:
     shift = 1
-    while shift < n_qubits:
-        inverse ^= inverse >> shift
+    while shift < n_bits:
+        index = index ^ (index >> shift)
         shift *= 2
-    return y ^ (y >> 1), inverse
+    return index
+
+
+@lru_cache(maxsize=64)
+def chain_tables(n_qubits: int, device: torch.device) -> ChainTables:
+    """Return the tables of the chain and its inverse; a = n_qubits // 2.
+
+    Rows and columns meet in one CNOT only: the last bit of the new row flips the first bit of the old column, and
+    with it, for the inverse, all bits of the new column.
+    """
+    a = n_qubits // 2
+    b = n_qubits - a
+    row, column, is_odd = torch.arange(2**a), torch.arange(2**b), torch.arange(2)[:, None]
+    tables = ChainTables(
+        rows=row ^ (row >> 1),
+        columns=column ^ (column >> 1) ^ (is_odd << (b - 1)),
+        inverse_rows=_prefix_xor(row, a),
+        inverse_columns=_prefix_xor(column, b) ^ (is_odd * (2**b - 1)),
+    )
+    return ChainTables(*(table.to(device) for table in tables))

@@ -28,7 +28,7 @@ def _hadamard(n_bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def _signs(depth: int, n_qubits: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return each angle's sign on every basis state as a product of two: (2**a, L * N) and (L * N, 2**b)."""
     string = 1 << torch.arange(n_qubits - 1, -1, -1)  # (N,) the X of each qubit
-    strings = []
+    strings: list[Tensor] = []
     for _ in range(depth):
         shift = 1
         while shift < n_qubits:  # the chain: a prefix XOR from the most significant bit

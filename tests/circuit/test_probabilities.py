@@ -1,6 +1,8 @@
 """The simulation against independent ones, closed forms and finite differences."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qpa_hf.circuit import ANSATZE, angles_shape, check_memory, memory_bytes, probabilities
+from qpa_hf.circuit.grouped import GroupedCircuit
 
 
 def rotation(axis, angle):
@@ -66,6 +69,28 @@ def test_gradient_of_many_qubits_equals_a_difference_quotient(ansatz):
     (gradient,) = torch.autograd.grad((probabilities(angles, ansatz) * weights).sum(), angles)
     ahead, behind = ((probabilities(angles + sign * step, ansatz) * weights).sum() for sign in (1, -1))
     assert gradient.view(-1)[9].item() == pytest.approx((ahead - behind).item() / 2e-6, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("ansatz", sorted(ANSATZE))
+@pytest.mark.parametrize("n_qubits", [2, 3, 6, 11])
+def test_form_of_many_qubits_equals_that_of_few(ansatz, n_qubits):
+    angles = torch.randn(2, *angles_shape(ansatz, 3, n_qubits), dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 2**n_qubits, dtype=torch.float64)
+    expected = probabilities(angles, ansatz)
+    (gradient,) = torch.autograd.grad(expected, angles, weights)
+    circuit = GroupedCircuit(angles.detach().view(2, 3, -1, n_qubits), ANSATZE[ansatz])
+    p, state = circuit.forward()
+    torch.testing.assert_close(p, expected.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(circuit.backward(state, weights).view_as(gradient), gradient, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ansatz", sorted(ANSATZE))
+def test_gradient_through_a_retained_graph_is_the_same_twice(ansatz):
+    angles = torch.randn(angles_shape(ansatz, 2, 14), requires_grad=True)
+    loss = probabilities(angles, ansatz).square().sum()
+    (first,) = torch.autograd.grad(loss, angles, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, angles)
+    assert torch.equal(first, second)
 
 
 def test_one_qubit_closed_form():
@@ -140,8 +165,9 @@ def test_float32_is_close_to_float64(ansatz, n_qubits):
 
 
 @pytest.mark.parametrize("ansatz", sorted(ANSATZE))
-def test_bits_do_not_depend_on_gradients_threads_or_batch(ansatz):
-    angles = torch.randn(3, *angles_shape(ansatz, 4, 9))
+@pytest.mark.parametrize("n_qubits", [9, 14])
+def test_bits_do_not_depend_on_gradients_threads_or_batch(ansatz, n_qubits):
+    angles = torch.randn(3, *angles_shape(ansatz, 4, n_qubits))
     expected = probabilities(angles, ansatz)
     threads = torch.get_num_threads()
     try:
@@ -221,3 +247,40 @@ def test_too_many_qubits_are_refused_before_allocating():
     needed = memory_bytes(45, 8, 1, "ry_cnot")
     with pytest.raises(MemoryError, match=f"45 qubits need about {needed:,} bytes, but .* are free"):
         check_memory(45, 8, 1, "ry_cnot")
+
+
+PEAK = """
+import torch
+from qpa_hf.circuit import angles_shape, probabilities
+
+def read(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
+
+def run(n_qubits):
+    angles = torch.randn(angles_shape({ansatz!r}, 8, n_qubits), dtype={dtype}, requires_grad=True)
+    p = probabilities(angles, {ansatz!r})
+    torch.autograd.grad(p, angles, torch.ones_like(p))
+
+torch.set_num_threads(1)
+run(14)  # libraries load and make their workspaces
+before = read("VmHWM")
+run(20)
+print(read("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a process's peak from /proc")
+@pytest.mark.parametrize(
+    ("ansatz", "dtype"), [("ry_cnot", torch.float32), ("ry_cnot", torch.float64), ("ry_rz_cnot", torch.float32)]
+)
+def test_measured_peak_stays_below_the_announced_one(ansatz, dtype):
+    code = PEAK.format(ansatz=ansatz, dtype=dtype)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    announced = memory_bytes(20, 8, 1, ansatz, dtype)
+    assert announced / 3 < int(done.stdout) < announced
+
+
+@pytest.mark.parametrize("n_qubits", [10, 20])
+def test_announced_memory_doubles_with_double_precision(n_qubits):
+    single, double = (memory_bytes(n_qubits, 8, 1, "ry_cnot", dtype) for dtype in (torch.float32, torch.float64))
+    assert double == 2 * single
