@@ -83,8 +83,15 @@ def _untied():
     return _gpt2(tie=False)
 
 
-BUILDERS = {"gpt2": _gpt2, "untied": _untied, "llama": _llama, "t5": _t5, "bert": _bert, "mlp": Mlp}
-BUILDERS["mixture"] = Mixture
+BUILDERS = {
+    "gpt2": _gpt2,
+    "untied": _untied,
+    "llama": _llama,
+    "t5": _t5,
+    "bert": _bert,
+    "mlp": Mlp,
+    "mixture": Mixture,
+}
 
 
 def build(name):

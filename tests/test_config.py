@@ -1,7 +1,8 @@
 """QPAConfig: the paper's counts, and one clear sentence for each wrong value."""
 
 import pytest
-from helpers import adapted
+import torch
+from helpers import adapted, logits
 from models import build
 from peft import get_peft_model, inject_adapter_in_model
 from peft.utils.hotswap import hotswap_adapter
@@ -103,6 +104,25 @@ def test_more_numbers_than_lora_warns_with_both_counts():
 def test_too_many_qubits_are_refused_with_the_bytes():
     with pytest.raises(MemoryError, match="bytes"):
         get_peft_model(build("gpt2"), QPAConfig(target_modules=["lm_head"], chunk_size=1, n_circuits=2_000_000))
+
+
+def test_refused_adapter_leaves_the_base_model_as_it_was():
+    base = build("gpt2")
+    expected = logits(base, "gpt2")
+    with pytest.raises(MemoryError):
+        get_peft_model(base, QPAConfig(target_modules=["lm_head"], chunk_size=1, n_circuits=2_000_000))
+    assert not [name for name, _ in base.named_modules() if "lora" in name]
+    assert torch.equal(logits(base, "gpt2"), expected)
+
+
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+def test_refused_second_adapter_leaves_the_first():
+    model = adapted("gpt2", target_modules=["lm_head"])
+    expected = logits(model, "gpt2")
+    with pytest.raises(MemoryError):
+        model.add_adapter("b", QPAConfig(target_modules=["lm_head"], chunk_size=1, n_circuits=2_000_000))
+    assert list(model.peft_config) == ["default"]
+    assert torch.equal(logits(model, "gpt2"), expected)
 
 
 def test_injection_without_a_peft_model_is_refused():

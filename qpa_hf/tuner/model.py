@@ -67,6 +67,18 @@ class QPAModel(LoraModel):
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         if adapter_name in self._plain_adapters:
             return
+        try:
+            self._add_generator(model, adapter_name)
+        except Exception:
+            # Refused only now, when the shapes are known: give the base model back without the adapter.
+            if len(self.peft_config) == 1:
+                self.unload()
+            else:
+                LoraModel.delete_adapter(self, adapter_name)
+            raise
+
+    def _add_generator(self, model: nn.Module, adapter_name: str) -> None:
+        """Replace the Parameters that PEFT has just made by reads from a new generator."""
         if "lora_qpa" not in self._modules:
             # The name must contain "lora_": PEFT up to 0.20 selects what it saves by that prefix.
             self.lora_qpa = nn.ModuleDict()
