@@ -1,4 +1,4 @@
-"""Native checkpoints on disk: are they whole, and what is in them."""
+"""Checkpoints on disk: are they whole, what is in them, and small files beside them."""
 
 from __future__ import annotations
 
@@ -38,3 +38,10 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"There is no {SAFETENSORS_WEIGHTS_NAME} in {folder}. Pass a saved QPA adapter.")
     check_complete(folder)
     return load_file(weights)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in one step: a reader finds the old text or the new one, never a part."""
+    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

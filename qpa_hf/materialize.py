@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qpa_hf.checkpoint import read_weights
-from qpa_hf.model_cards import materialized_card
+from qpa_hf.model_cards import RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
 from qpa_hf.tuner.slots import build_bank, slots_of, target_names, tensors_of
@@ -27,7 +27,10 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, renameat2(2)
 
 
 def materialize(
-    model_or_path: nn.Module | str | os.PathLike[str], path: str | os.PathLike[str], adapter_name: str = "default"
+    model_or_path: nn.Module | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    adapter_name: str = "default",
+    record: RunRecord | None = None,
 ) -> Path:
     """Write the adapter that a generator generates as a plain LoRA checkpoint, and prove that it is one.
 
@@ -39,6 +42,7 @@ def materialize(
             weights are then not needed).
         path: directory to write.
         adapter_name: which adapter of the model.
+        record: what the run recorded, for the card; if None, what lies beside a native checkpoint.
 
     Returns:
         The directory.
@@ -52,12 +56,13 @@ def materialize(
     _check_target(target, model_or_path)
     if isinstance(model_or_path, (str, os.PathLike)):
         tensors, config = _from_folder(Path(model_or_path))
+        record = record or RunRecord.load(model_or_path)
     else:
         tensors, config = _from_model(model_or_path, adapter_name)
     broken = [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise ValueError(f"{broken[0]} has NaN or infinite values; nothing was written. Train with a lower rate.")
-    _write(tensors, config, target)
+    _write(tensors, config, target, record)
     return target
 
 
@@ -132,7 +137,7 @@ def _check_target(target: Path, source: Any) -> None:
         raise ValueError(f"{target} is not empty and holds no adapter. Pass a new or empty directory.")
 
 
-def _write(tensors: dict[str, Tensor], config: QPAConfig, target: Path) -> None:
+def _write(tensors: dict[str, Tensor], config: QPAConfig, target: Path, record: RunRecord | None) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
@@ -144,7 +149,7 @@ def _write(tensors: dict[str, Tensor], config: QPAConfig, target: Path) -> None:
         partial.chmod(0o755)  # mkdtemp makes it private
         save_file(tensors, partial / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         _lora_config(config).save_pretrained(str(partial))
-        materialized_card(config).save(partial / "README.md")
+        write_card("materialized", partial, config, record)
         _prove(tensors, partial)
         _exchange(partial, target)
     finally:

@@ -183,6 +183,14 @@ class QPAConfig(LoraConfig):
         config._is_loaded = True
         return config
 
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Save as PEFT does; beside a trained adapter, its card takes the place of PEFT's unfilled one."""
+        from qpa_hf.model_cards import write_card
+
+        super().save_pretrained(save_directory, **kwargs)
+        if self.layout:
+            write_card("native", save_directory, self)
+
 
 def _name_unknown_fields(init: Any) -> Any:
     """Wrap the dataclass's __init__ so that a misspelt field is answered with the nearest known one."""

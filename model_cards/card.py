@@ -1,0 +1,218 @@
+"""Fill the card of a native or a materialized adapter."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from qpa_hf.model_cards.record import RECORD_NAME, RunRecord
+
+from qpa_hf._version import __version__
+from qpa_hf.checkpoint import write_text
+from qpa_hf.generator import GeneratorSpec
+from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.slots import own_slots, slots_of
+
+FOLDER = Path(__file__).parent
+CARD_NAME = "README.md"
+TEMPLATES = {"native": "native.md", "materialized": "materialized.md"}
+UNFILLED = "[More Information Needed]"  # PEFT's own card, which it writes before ours
+MARKER = (
+    f"<!-- Written by qpa_hf {__version__}. Remove this line to keep your changes when the adapter is saved again. -->"
+)
+MARKER_START = MARKER.partition(f" {__version__}")[0]
+
+# PEFT's task: the Hub's task, and the class that loads the base model.
+TASKS = {
+    "CAUSAL_LM": ("text-generation", "AutoModelForCausalLM"),
+    "SEQ_2_SEQ_LM": ("text2text-generation", "AutoModelForSeq2SeqLM"),
+    "SEQ_CLS": ("text-classification", "AutoModelForSequenceClassification"),
+    "TOKEN_CLS": ("token-classification", "AutoModelForTokenClassification"),
+    "QUESTION_ANS": ("question-answering", "AutoModelForQuestionAnswering"),
+    "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
+}
+ORIGINS = {
+    "random": "Fixed random numbers stand in the place of circuits; a mapping model turns them into the weights.",
+    "bits": "There are no circuits; a mapping model turns the bits of basis states into the weights.",
+}
+
+
+def make_card(kind: str, config: QPAConfig, record: RunRecord | None = None) -> ModelCard:
+    """Return the card of an adapter: how to load it, what was trained, what the run recorded.
+
+    Args:
+        kind: a key of `TEMPLATES`: "native" (a generator) or "materialized" (the plain LoRA that it generates).
+        config: configuration of the generator, with the layout that training wrote.
+        record: what the run recorded; nothing is said where it is silent.
+    """
+    record = record or RunRecord()
+    spec = config.generator_spec(sum(math.prod(slot.shape) for slot in own_slots(slots_of(config.layout or []))))
+    template = "".join((FOLDER / name).read_text(encoding="utf-8") for name in (TEMPLATES[kind], "details.md"))
+    base, is_on_hub = _base(config)
+    return ModelCard.from_template(
+        _metadata(config, record, base if is_on_hub else ""),
+        template_str=template,
+        marker=MARKER,
+        base=base,
+        load=_load(kind, config, base if is_on_hub else f"path/to/{base or 'the/base/model'}", record.repo_id),
+        n_values=f"{spec.n_values:,}",
+        n_trainable=f"{spec.n_trainable:,}",
+        split=_split(spec),
+        origin=_origin(config, spec),
+        settings=_settings(config, spec),
+        run=record,
+        control=_control(config, record),
+        training=_training(record),
+    )
+
+
+def write_card(kind: str, folder: str | os.PathLike[str], config: QPAConfig, record: RunRecord | None = None) -> None:
+    """Write an adapter's card and its record beside it.
+
+    A card that a person has written is kept. Without a record, that of an earlier adapter in the folder is removed.
+    """
+    path = Path(folder) / CARD_NAME
+    old = path.read_text(encoding="utf-8") if path.is_file() else MARKER
+    if MARKER_START in old or UNFILLED in old:
+        write_text(path, str(make_card(kind, config, record)))
+    if record is None:
+        (Path(folder) / RECORD_NAME).unlink(missing_ok=True)
+    else:
+        write_text(Path(folder) / RECORD_NAME, record.to_json())
+
+
+def add_record(folder: str | os.PathLike[str], record: RunRecord) -> None:
+    """Put what a run recorded into the card of a saved native adapter, and beside it.
+
+    Raises:
+        ValueError: if `folder` holds no native adapter.
+    """
+    config = QPAConfig.from_pretrained(str(folder))
+    if not isinstance(config, QPAConfig):
+        raise ValueError(f"{folder} holds no native QPA adapter. Give the record to `materialize` instead.")
+    write_card("native", folder, config, record)
+
+
+def _base(config: QPAConfig) -> tuple[str, bool]:
+    """Return the base model's name, without the folders above it, and whether it is a Hub id."""
+    name = config.base_model_name_or_path or ""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return Path(name).name, False
+    return (Path(name).name, False) if Path(name).exists() else (name, bool(name))
+
+
+def _load(kind: str, config: QPAConfig, base: str, repo_id: str | None) -> str:
+    """Return the program that loads the adapter onto its base model."""
+    imports = ["import qpa_hf"] if kind == "native" else []
+    imports.append("from peft import PeftModel")
+    first = "base = ...  # the base model, made as for the training"
+    if config.task_type in TASKS:
+        name = TASKS[config.task_type][1]
+        imports.append(f"from transformers import {name}")
+        labels = "  # and the `num_labels` of the training" if config.task_type in ("SEQ_CLS", "TOKEN_CLS") else ""
+        first = f'base = {name}.from_pretrained("{base}"){labels}'
+    last = f'model = PeftModel.from_pretrained(base, "{repo_id or "path/to/this/folder"}")'
+    return "\n".join([*imports, "", first, last])
+
+
+def _metadata(config: QPAConfig, record: RunRecord, base: str) -> ModelCardData:
+    task = TASKS.get(str(config.task_type), (None,))[0]
+    # The Hub refuses results without a task, a data set and a number; these stay in the card's table.
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=r.dataset,
+            dataset_name=r.dataset,
+            dataset_split=r.split,
+            metric_type=r.metric,
+            metric_name=r.name,
+            metric_value=r.value,
+        )
+        for r in record.results
+        if task and r.dataset and math.isfinite(r.value)
+    ]
+    return ModelCardData(
+        base_model=base or None,
+        datasets=record.datasets or None,
+        eval_results=results or None,
+        language=record.language or None,
+        library_name="peft",
+        license=record.license,
+        model_name=(record.repo_id or f"{base or 'adapter'}-qpa").rpartition("/")[2] if results else None,
+        pipeline_tag=task,
+        tags=["lora", "qpa", *([f"base_model:adapter:{base}"] if base else [])],
+    )
+
+
+def _split(spec: GeneratorSpec) -> dict[str, str]:
+    return {
+        "angles of the circuits": f"{spec.n_angles if spec.train_circuit else 0:,}",
+        "mapping model, hidden layers": f"{spec.n_hidden:,}",
+        "mapping model, output layer": f"{spec.n_output:,}",
+        "all": f"{spec.n_trainable:,}",
+    }
+
+
+def _origin(config: QPAConfig, spec: GeneratorSpec) -> str:
+    if spec.source != "circuit":
+        return ORIGINS[spec.source]
+    circuits = f"{spec.n_circuits} circuit{'s' if spec.n_circuits > 1 else ''} of {spec.n_qubits} qubits"
+    return (
+        f"A mapping model turns the probabilities of {circuits} into the weights. The circuits were simulated exactly "
+        "on a classical computer; no quantum computer was used, and none is needed."
+    )
+
+
+def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
+    circuit = {
+        "circuits": spec.n_circuits,
+        "qubits": spec.n_qubits,
+        "depth": spec.circuit_depth,
+        "ansatz": spec.ansatz,
+        "angles": "trained" if spec.train_circuit else "not trained",
+        "backend": getattr(config, "backend", "exact"),
+        "shots": getattr(config, "shots", None) or "none, the probabilities are exact",
+        "features": spec.features,
+    }
+    return (circuit if spec.source == "circuit" else {}) | {
+        "source": spec.source,
+        "chunk size": spec.chunk_size,
+        "hidden widths": ", ".join(map(str, spec.mapping_widths)) or "none",
+        "activation": spec.activation,
+        "start": spec.start,
+        "seed of the generator": spec.seed,
+        "rank": config.r,
+        "lora_alpha": config.lora_alpha,
+    }
+
+
+def _control(config: QPAConfig, record: RunRecord) -> str:
+    if config.source != "circuit" or not config.train_circuit:
+        what = "its angles are not trained" if config.source == "circuit" else f'`source="{config.source}"`'
+        return f"This adapter is itself a control: {what}."
+    control = record.control
+    if control is None:
+        return (
+            "No control was recorded with this run, so nothing here says whether the circuits contributed anything "
+            "over random numbers in their place."
+        )
+    own = next((r.value for r in record.results if r.metric == control.metric), None)
+    against = f", against {own} here" if own is not None else ""
+    return f"The control with {control.source} in the circuits' place: {control.metric} {control.value}{against}."
+
+
+def _training(record: RunRecord) -> dict[str, Any]:
+    rows = record.hyperparameters | {
+        "steps": record.steps,
+        "epochs": record.epochs,
+        "training loss": record.train_loss,
+        "seconds since the last start": record.train_seconds,
+        "commit": record.commit,
+    }
+    return {name: value for name, value in (rows | record.versions).items() if value is not None}

@@ -1,0 +1,215 @@
+"""What a training run recorded, kept as `qpa_run.json` beside an adapter; cards are filled from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RECORD_NAME = "qpa_run.json"
+PACKAGES = ("qpa-hf", "peft", "transformers", "torch", "accelerate", "datasets")
+# Named one by one: a dump of all arguments would publish paths, and the Hub token among them.
+ALWAYS = ("learning_rate", "lr_scheduler_type", "optim", "seed")
+IF_CHANGED = (
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "bf16",
+    "data_seed",
+    "fp16",
+    "label_smoothing_factor",
+    "lr_scheduler_kwargs",
+    "max_grad_norm",
+    "neftune_noise_alpha",
+    "optim_args",
+    "warmup_steps",
+    "weight_decay",
+)
+TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+@dataclass
+class Result:
+    """One evaluation result.
+
+    Args:
+        metric: its identifier, such as "loss" or "perplexity".
+        value: the number found.
+        dataset: what it was measured on.
+        split: which part of the dataset.
+        name: the metric's name for people, if the identifier is not enough.
+    """
+
+    metric: str
+    value: float
+    dataset: str | None = None
+    split: str | None = None
+    name: str | None = None
+
+
+@dataclass
+class Control:
+    """The same run with another source in the circuits' place, under the same metric.
+
+    Args:
+        source: the control, such as "random" or "bits" (`QPAConfig.source`), or "frozen angles".
+        metric: identifier of a metric that is among the run's own results.
+        value: the number the control reached.
+    """
+
+    source: str
+    metric: str
+    value: float
+
+
+@dataclass
+class RunRecord:
+    """What is known of a run; a card says nothing beyond it and the adapter's configuration.
+
+    Args:
+        repo_id: where the adapter will be published, if known; the card then loads it from there.
+        datasets: Hub ids of the training data.
+        license: identifier of the adapter's licence, as the Hub knows it.
+        language: language codes of the training data.
+        results: evaluation results.
+        control: the control's result.
+        hyperparameters: training settings by name.
+        versions: packages by name.
+        steps: optimizer steps.
+        epochs: passes over the training data.
+        train_loss: mean training loss of the whole run.
+        train_seconds: duration of the training since its last start.
+        commit: revision of the code that ran.
+    """
+
+    repo_id: str | None = None
+    datasets: list[str] = field(default_factory=list)
+    license: str | None = None
+    language: list[str] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    control: Control | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    steps: int | None = None
+    epochs: float | None = None
+    train_loss: float | None = None
+    train_seconds: float | None = None
+    commit: str | None = None
+
+    @classmethod
+    def from_trainer(
+        cls,
+        args: Any,
+        state: Any,
+        known: RunRecord | None = None,
+        *,
+        step: int | None = None,
+        evaluated_on: tuple[str, str | None] | None = None,
+    ) -> RunRecord:
+        """Return what Trainer recorded, beside what is `known` already.
+
+        Args:
+            args: the `TrainingArguments`.
+            state: the `TrainerState`, of which the log history and the counts are read.
+            known: facts that Trainer does not have: datasets, licence, results of its own, a control.
+            step: the step whose weights are meant; if None, those that the model has after training (the best ones
+                under `load_best_model_at_end`).
+            evaluated_on: dataset and split of Trainer's evaluations.
+        """
+        known = known or cls()
+        end = _after_training(state.log_history) if step is None else []
+        step = _final_step(args, state) if step is None else step
+        rows = [row for row in state.log_history if row.get("step") == step]
+        dataset, split = evaluated_on or (None, None)
+        found = _evaluations(end) or _evaluations(rows)
+        results = [Result(name, value, dataset, split) for name, value in found.items()]
+        summary = end[0] if end else {}
+        return dataclasses.replace(
+            known,
+            results=[*known.results, *results],
+            hyperparameters=_hyperparameters(args) | known.hyperparameters,
+            versions=_versions() | known.versions,
+            steps=step,
+            epochs=next((row["epoch"] for row in rows if "epoch" in row), state.epoch),
+            train_loss=summary.get("train_loss"),
+            train_seconds=summary.get("train_runtime"),
+        )
+
+    def to_json(self) -> str:
+        """Return the record as JSON, without what is not known."""
+        known = {name: value for name, value in asdict(self).items() if value not in (None, [], {})}
+        return json.dumps(known, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord:
+        """Return the record that `to_json` wrote.
+
+        Raises:
+            ValueError: if the text is not such a record.
+        """
+        try:
+            values = dict(json.loads(text))
+            results = [Result(**result) for result in values.pop("results", [])]
+            control = values.pop("control", None)
+            return cls(**values, results=results, control=Control(**control) if control else None)
+        except (TypeError, ValueError) as error:
+            known = ", ".join(f.name for f in fields(cls))
+            raise ValueError(f"This is no record of a run ({error}). Its fields are {known}.") from error
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> RunRecord | None:
+        """Return the record beside an adapter, or None if there is none.
+
+        Raises:
+            ValueError: naming the file, if it is not a record.
+        """
+        path = Path(folder) / RECORD_NAME
+        if not path.is_file():
+            return None
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _final_step(args: Any, state: Any) -> int:
+    """Return the step of the weights that training left in the model."""
+    if args.load_best_model_at_end and state.best_model_checkpoint:
+        return int(Path(state.best_model_checkpoint).name.rpartition("-")[2])
+    return state.global_step
+
+
+def _after_training(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the log rows from the last summary of a whole training on; none before training has ended."""
+    ends = [i for i, row in enumerate(history) if "train_runtime" in row]
+    return history[ends[-1] :] if ends else []
+
+
+def _evaluations(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the evaluation metrics of log rows, the last of each name, without timings."""
+    found = {key.removeprefix("eval_"): row[key] for row in rows for key in row if key.startswith("eval_")}
+    return {name: value for name, value in found.items() if not name.endswith(TIMING) and isinstance(value, float)}
+
+
+def _hyperparameters(args: Any) -> dict[str, Any]:
+    defaults = {f.name: f.default for f in fields(args)}
+    changed = [name for name in IF_CHANGED if getattr(args, name) != defaults[name]]
+    values = {name: getattr(args, name) for name in (*ALWAYS, *changed)}
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    plain = {name: getattr(value, "value", value) for name, value in values.items()}  # enums by their value
+    return plain | {"total_batch_size": batch}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,223 @@
+"""Cards of native and materialized adapters: what they say, and that their programs run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import adapted, disturb, logits
+from huggingface_hub import ModelCard
+from models import build
+from peft import LoraConfig, get_peft_model
+from qpa_hf.model_cards import Control, Result, RunRecord, add_record, make_card
+from transformers import AutoModelForCausalLM, TrainingArguments
+
+from qpa_hf import QPAConfig, materialize
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft")
+LM = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj"]}
+RECORD = RunRecord(
+    datasets=["wikitext"],
+    license="apache-2.0",
+    language=["en"],
+    results=[
+        Result("perplexity", 23.5, "wikitext", "test", "Perplexity"),
+        Result("loss", 3.25),
+        Result("loss", float("nan"), "ptb"),
+    ],
+    control=Control("random", "perplexity", 24.25),
+    hyperparameters={"learning_rate": 0.01, "seed": 7},
+    versions={"peft": "0.21.2"},
+    steps=160,
+)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The folders of a native and a materialized adapter of one run."""
+    model = adapted("llama", **LM)
+    model.save_pretrained(tmp_path / "native")
+    add_record(tmp_path / "native", RECORD)
+    materialize(tmp_path / "native", tmp_path / "materialized")
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["native", "materialized"])
+def test_metadata_is_what_the_run_recorded(kind, saved):
+    data = ModelCard.load(saved / kind / "README.md").data
+    assert (data.library_name, data.license, data.datasets, data.language, data.pipeline_tag) == (
+        "peft",
+        "apache-2.0",
+        ["wikitext"],
+        ["en"],
+        "text-generation",
+    )
+    results = [(r.metric_type, r.metric_value, r.dataset_name, r.dataset_split) for r in data.eval_results]
+    assert results == [("perplexity", 23.5, "wikitext", "test")]  # the Hub refuses those without a set or a number
+
+
+SAID = {
+    "split": r"angles of the circuits \| 12 \|\n.*hidden layers \| 0 \|\n.*output layer \| 96 \|\n\| all \| 108 \|",
+    "qubits": r"\| qubits \| 3 \|",
+    "depth": r"\| depth \| 2 \|",
+    "ansatz": r"\| ansatz \| ry_cnot \|",
+    "backend and shots": r"\| backend \| exact \|\n\| shots \| none",
+    "all results": r"\| Perplexity \| 23.5 \| wikitext \| test \|\n\| loss \| 3.25 \| not recorded \| not recorded \|",
+    "control": r"control with random in the circuits' place: perplexity 24.25, against 23.5 here",
+    "hyperparameters": r"\| learning_rate \| 0.01 \|\n\| seed \| 7 \|\n\| steps \| 160 \|",
+    "versions": r"\| peft \| 0.21.2 \|",
+    "citation": r"liu2025quantum",
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+@pytest.mark.parametrize("kind", ["native", "materialized"])
+def test_text_says(case, kind, saved):
+    assert re.search(SAID[case], (saved / kind / "README.md").read_text())
+
+
+def test_card_without_a_record_claims_nothing(tmp_path):
+    adapted("llama", **LM).save_pretrained(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    for sentence in ("No evaluation was recorded", "No control was recorded", "settings of the training were not"):
+        assert sentence in text
+    assert not re.search(r"More Information Needed|None|learning_rate|model-index|license:", text)
+
+
+CONTROLS = {
+    "random": ({"source": "random"}, 'is itself a control: `source="random"`'),
+    "frozen": ({"train_circuit": False}, "is itself a control: its angles are not trained"),
+}
+
+
+@pytest.mark.parametrize("case", CONTROLS)
+def test_a_control_says_that_it_is_one(case):
+    settings, sentence = CONTROLS[case]
+    config = adapted("llama", **LM, **settings).peft_config["default"]
+    assert sentence in make_card("native", config).text
+
+
+BASES = {
+    "on the Hub": ("alice/llama", "alice/llama", '.from_pretrained("alice/llama")'),
+    "a folder": ("/home/alice/models/llama", None, '.from_pretrained("path/to/llama")'),
+}
+
+
+@pytest.mark.parametrize("case", BASES)
+def test_base_model_is_a_hub_id_or_a_folder_without_its_parents(case):
+    name, in_metadata, in_text = BASES[case]
+    config = adapted("llama", **LM).peft_config["default"]
+    config.base_model_name_or_path = name
+    card = make_card("materialized", config)
+    assert card.data.base_model == in_metadata
+    assert in_text in card.text
+    assert "/home/alice" not in str(card)
+
+
+@pytest.mark.parametrize("kind", ["native", "materialized"])
+def test_program_in_the_card_runs(kind, tmp_path):
+    here = tmp_path / "path" / "to"
+    build("llama").save_pretrained(here / "base")
+    base = AutoModelForCausalLM.from_pretrained(here / "base")
+    model = get_peft_model(base, QPAConfig(r=4, chunk_size=32, n_circuits=2, **LM)).eval()
+    disturb(model)
+    model.save_pretrained(tmp_path / "native")
+    materialize(model, tmp_path / "materialized")
+    (here / "this").mkdir()
+    (here / "this" / "folder").symlink_to(tmp_path / kind)
+    program = re.findall(r"```python\n(.*?)```", (tmp_path / kind / "README.md").read_text(), re.DOTALL)[0]
+    block = "" if kind == "native" else "import sys; sys.modules['qpa_hf'] = None\n"
+    show = "\nimport torch\nfrom models import output\ntorch.save(output(model, 'llama').detach(), 'logits.pt')"
+    tests = os.path.dirname(__file__)
+    env = os.environ | {"PYTHONPATH": tests}
+    subprocess.run([sys.executable, "-c", block + program + show], check=True, cwd=tmp_path, env=env)
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), logits(model, "llama"))
+
+
+def test_a_card_that_a_person_changed_is_kept(saved):
+    path = saved / "materialized" / "README.md"
+    path.write_text(re.sub("<!-- Written by qpa_hf.*-->", "My own words.", path.read_text()))
+    materialize(saved / "native", saved / "materialized")
+    assert "My own words." in path.read_text()
+
+
+def test_saving_another_adapter_forgets_the_old_record(saved):
+    adapted("llama", **LM).save_pretrained(saved / "native")
+    assert RunRecord.load(saved / "native") is None
+
+
+def test_materializing_a_folder_takes_its_record_along(saved):
+    assert RunRecord.load(saved / "materialized").to_json() == RECORD.to_json()
+
+
+def test_plain_lora_has_no_native_card(tmp_path):
+    get_peft_model(build("llama"), LoraConfig(**LM)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds no native QPA adapter"):
+        add_record(tmp_path, RECORD)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"colour": "red"}', '{"results": [{"value": 1}]}'])
+def test_what_is_no_record_is_named(text, tmp_path):
+    (tmp_path / "qpa_run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"qpa_run.json: This is no record of a run"):
+        RunRecord.load(tmp_path)
+
+
+HISTORY = [
+    {"step": 2, "epoch": 0.5, "eval_loss": 3.0, "eval_runtime": 1.0},
+    {"step": 4, "epoch": 1.0, "loss": 3.1},
+    {"step": 4, "epoch": 1.0, "eval_loss": 4.0},
+    {"step": 4, "epoch": 1.0, "train_runtime": 8.0, "train_loss": 3.5},
+]
+ENDED = {"results": [("loss", 4.0)], "steps": 4, "train_loss": 3.5, "train_seconds": 8.0}
+CHECKPOINT = {"results": [("loss", 3.0)], "steps": 2, "train_loss": None, "train_seconds": None}
+AFTERWARDS = {"step": 4, "eval_loss": 2.5}
+RUNS = {
+    "ended": ({}, None, HISTORY, ENDED),
+    "ended with the best": ({"load_best_model_at_end": True}, None, HISTORY, ENDED | {"results": [("loss", 3.0)]}),
+    "evaluated afterwards": ({}, None, [*HISTORY, AFTERWARDS], ENDED | {"results": [("loss", 2.5)]}),
+    "at a checkpoint": ({}, 2, HISTORY, CHECKPOINT),
+    "without evaluation": ({}, None, HISTORY[1:2], CHECKPOINT | {"results": [], "steps": 4}),
+}
+
+
+@pytest.mark.parametrize("case", RUNS)
+def test_record_holds_the_numbers_of_the_weights_that_are_saved(case, tmp_path):
+    settings, step, history, expected = RUNS[case]
+    args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    args.load_best_model_at_end = settings.get("load_best_model_at_end", False)
+    state = SimpleNamespace(log_history=history, global_step=4, epoch=1.0, best_model_checkpoint="out/checkpoint-2")
+    record = RunRecord.from_trainer(args, state, step=step)
+    found = {name: getattr(record, name) for name in expected}
+    found["results"] = [(result.metric, result.value) for result in record.results]
+    if case == "ended with the best":
+        expected = expected | {"steps": 2}
+    assert found == expected
+
+
+def test_hyperparameters_are_those_that_matter_and_no_token(tmp_path):
+    args = TrainingArguments(
+        str(tmp_path / "secret"),
+        hub_token="hf_secret",
+        learning_rate=0.01,
+        weight_decay=0.1,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=3,
+        report_to="none",
+        use_cpu=True,
+    )
+    state = SimpleNamespace(log_history=[], global_step=0, epoch=0.0, best_model_checkpoint=None)
+    record = RunRecord.from_trainer(args, state, RunRecord(hyperparameters={"seed": 3}))
+    assert record.hyperparameters == {
+        "learning_rate": 0.01,
+        "lr_scheduler_type": "linear",
+        "optim": "adamw_torch_fused",
+        "seed": 3,
+        "weight_decay": 0.1,
+        "total_batch_size": 12,
+    }
+    assert "secret" not in json.dumps(record.to_json())
