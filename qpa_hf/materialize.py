@@ -66,7 +66,8 @@ def materialize(
     return target
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside DistributedDataParallel and torch.compile's wrappers."""
     while not isinstance(model, PeftModel) and isinstance(inner := _inner(model), nn.Module):
         model = inner
     return model
@@ -77,19 +78,20 @@ def _inner(model: nn.Module) -> Any:
 
 
 def _from_model(model: Any, adapter_name: str) -> tuple[dict[str, Tensor], QPAConfig]:
-    unwrapped: Any = _unwrapped(model) if isinstance(model, nn.Module) else model
-    if not isinstance(unwrapped, PeftModel):
+    peft_model: Any = unwrapped(model) if isinstance(model, nn.Module) else model
+    if not isinstance(peft_model, PeftModel):
         raise TypeError(f"Cannot materialize a {type(model).__name__}. Pass a PeftModel or the path of a checkpoint.")
-    config = model.peft_config.get(adapter_name)
+    base_model: Any = peft_model.base_model
+    config = peft_model.peft_config.get(adapter_name)
     if not isinstance(config, QPAConfig):
-        known = [name for name, c in model.peft_config.items() if isinstance(c, QPAConfig)]
+        known = [name for name, c in peft_model.peft_config.items() if isinstance(c, QPAConfig)]
         raise ValueError(f"`adapter_name`={adapter_name!r} is not a QPA adapter of this model. It has {known}.")
-    others = get_peft_model_state_dict(model, adapter_name=adapter_name)
+    others = get_peft_model_state_dict(peft_model, adapter_name=adapter_name)
     tensors = {k: v.detach().cpu().clone() for k, v in others.items() if not k.startswith(GENERATOR_PREFIX)}
     if config.task_type is None and config.auto_mapping is None:
-        base = model.base_model.model
+        base = base_model.model
         config.auto_mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
-    return tensors | model.base_model.generated_tensors(adapter_name), config
+    return tensors | base_model.generated_tensors(adapter_name), config
 
 
 def _from_folder(folder: Path) -> tuple[dict[str, Tensor], QPAConfig]:

@@ -1,5 +1,6 @@
 """Callbacks for transformers' Trainer."""
 
-from qpa_hf.trainer_callbacks.materialize import MaterializeCallback
+from qpa_hf.trainer_callbacks.materialize import BEST_NAME, MaterializeCallback
+from qpa_hf.trainer_callbacks.metrics import CircuitMetricsCallback
 
-__all__ = ["MaterializeCallback"]
+__all__ = ["BEST_NAME", "CircuitMetricsCallback", "MaterializeCallback"]

@@ -1,29 +1,63 @@
-"""Write the plain adapter beside each checkpoint of the generator."""
+"""Write the plain adapter beside each checkpoint of the generator, and say which one is the best."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from qpa_hf.model_cards import RunRecord, add_record
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from qpa_hf.checkpoint import write_text
 from qpa_hf.materialize import materialize
+
+BEST_NAME = "best_adapter.json"
 
 
 class MaterializeCallback(TrainerCallback):
     """Materializes the adapter into `checkpoint-N/adapter` whenever Trainer saves; Trainer deletes both together.
 
-    Only the main process writes.
+    Where Trainer knows a best checkpoint (`load_best_model_at_end` or `metric_for_best_model`), `best_adapter.json` in
+    the output directory names it. Cards and records of both adapters hold what Trainer has recorded until then.
+
+    Only the main process writes. The checkpoints of a hyperparameter search, which serve comparison only, are left
+    alone.
 
     Args:
         adapter_name: which adapter of the model.
+        record: what Trainer does not know of the run, for the cards: data sets, licence, a control's result.
     """
 
-    def __init__(self, adapter_name: str = "default") -> None:
+    def __init__(self, adapter_name: str = "default", record: RunRecord | None = None) -> None:
         self.adapter_name = adapter_name
+        self.record = record
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            checkpoint = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            materialize(kwargs["model"], checkpoint / "adapter", self.adapter_name)
+        if not state.is_world_process_zero or state.is_hyper_param_search:
+            return
+        checkpoint = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        record = RunRecord.from_trainer(args, state, self.record, step=state.global_step)
+        add_record(self._native(checkpoint), record)
+        materialize(kwargs["model"], checkpoint / "adapter", self.adapter_name, record)
+        self._mark_best(args, state)
+
+    def _native(self, checkpoint: Path) -> Path:
+        return checkpoint if self.adapter_name == "default" else checkpoint / self.adapter_name  # PEFT's own layout
+
+    def _mark_best(self, args: TrainingArguments, state: TrainerState) -> None:
+        marker = Path(str(args.output_dir)) / BEST_NAME
+        if state.best_model_checkpoint is None:
+            marker.unlink(missing_ok=True)  # that of an earlier run in the same directory
+            return
+        best = Path(state.best_model_checkpoint)
+        if not (best / "adapter").is_dir():  # saved by a run that had no such callback, and resumed
+            materialize(self._native(best), best / "adapter")
+        step = int(best.name.rpartition("-")[2])
+        name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
+        values = [row[name] for row in state.log_history if row.get("step") == step and name in row]
+        best_of: dict[str, Any] = {"checkpoint": best.name, "adapter": f"{best.name}/adapter"}
+        if values:
+            best_of |= {"metric": name, "value": values[-1]}
+        write_text(marker, json.dumps(best_of, indent=2) + "\n")
