@@ -1,147 +1,232 @@
-"""Time one circuit's forward and gradient against other simulators, side by side: `python -m benchmarks.circuit`."""
+"""Time one circuit's forward pass and gradient against other simulators, side by side in one process."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
-import platform
-import statistics
-import subprocess
-import time
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor
 
+from benchmarks import record
+from benchmarks.measure import (
+    SEED,
+    check_agreement,
+    in_fresh_process,
+    medians,
+    n_operations,
+    paired_ratio,
+    peak_bytes,
+    take_turns,
+)
+from benchmarks.record import Target, worst
+from benchmarks.simulators import FORWARD, GENERAL, LIGHTNING, OURS, SIMULATORS, TORCHQUANTUM
 from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
-from qpa_hf.circuit.grouped import GroupedCircuit
 
 DEPTH = 8
-Run = Callable[[], object]
+QUBITS = (4, 5, 7, 8, 10, 12, 14, 16)
+MEMORY_QUBITS = (12, 16, 20, 24)
+MEMORY_ANSATZ = "ry_cnot"
+ROW_SECONDS = 40  # all simulators' turns at one size; more qubits than this allows get fewer rounds
+
+Row = dict[str, Any]
 
 
-def ours(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
-    leaf = angles.clone().requires_grad_()
-    return lambda: torch.autograd.grad(probabilities(leaf, ansatz), leaf, weights)
+def problem(ansatz: str, n_qubits: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    """Return angles and the cotangent of the probabilities."""
+    rng = torch.Generator().manual_seed(SEED)
+    angles = torch.randn(angles_shape(ansatz, DEPTH, n_qubits), generator=rng)
+    return angles.to(device, dtype), torch.randn(2**n_qubits, generator=rng).to(device, dtype)
 
 
-def general(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
-    """Run the path that takes any ansatz, without the forms made for one."""
-    batch = angles.reshape(1, DEPTH, -1, angles.shape[-1])
-
-    def run() -> Tensor:
-        circuit = GroupedCircuit(batch, ANSATZE[ansatz])
-        return circuit.backward(circuit.forward()[1], weights[None])
-
-    return run
-
-
-def torchquantum(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
-    import torchquantum as tq
-    import torchquantum.functional as tqf
-
-    leaf, n_qubits, axes = angles.clone().requires_grad_(), angles.shape[-1], ANSATZE[ansatz].rotations
-    gates = {"x": tqf.rx, "y": tqf.ry, "z": tqf.rz}
-
-    def run() -> object:
-        device = tq.QuantumDevice(n_wires=n_qubits)
-        for layer in leaf.reshape(DEPTH, len(axes), n_qubits):
-            for axis, row in zip(axes, layer, strict=True):
-                for qubit in range(n_qubits):
-                    gates[axis](device, wires=qubit, params=row[qubit])
-                for qubit in range(n_qubits - 1):
-                    tqf.cnot(device, wires=[qubit, qubit + 1])
-        return torch.autograd.grad(device.get_states_1d()[0].abs().square(), leaf, weights)
-
-    return run
+def _left_out(n_qubits: int, device: str) -> dict[str, str]:
+    """Return which simulators take no part at this size, and why."""
+    reasons = {}
+    for name, simulator in SIMULATORS.items():
+        if simulator.missing():
+            reasons[name] = "not installed"
+        elif n_qubits > simulator.max_qubits:
+            reasons[name] = f"more than {simulator.max_qubits} qubits"
+        elif device != "cpu" and not simulator.is_torch:
+            reasons[name] = "runs on a CPU only"
+    return reasons
 
 
-def pennylane(name: str, method: str) -> Callable[[Tensor, Tensor, str], Run]:
-    def make(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
-        import pennylane as qml
-
-        leaf, n_qubits, axes = angles.clone().requires_grad_(), angles.shape[-1], ANSATZE[ansatz].rotations
-        gates = {"x": qml.RX, "y": qml.RY, "z": qml.RZ}
-        observable = qml.Hermitian(torch.diag(weights.double()).numpy(), wires=range(n_qubits))
-
-        @qml.qnode(qml.device(name, wires=n_qubits), interface="torch", diff_method=method)
-        def circuit(x: Tensor) -> object:
-            for layer in x.reshape(DEPTH, len(axes), n_qubits):
-                for axis, row in zip(axes, layer, strict=True):
-                    for qubit in range(n_qubits):
-                        gates[axis](row[qubit], wires=qubit)
-                    for qubit in range(n_qubits - 1):
-                        qml.CNOT([qubit, qubit + 1])
-            return qml.expval(observable) if method == "adjoint" else qml.probs(range(n_qubits))
-
-        if method == "adjoint":
-            return lambda: torch.autograd.grad(circuit(leaf), leaf)
-        return lambda: torch.autograd.grad(circuit(leaf), leaf, weights.double())
-
-    return make
+def _reference(name: str) -> str:
+    """Return the arm of ours that does the same work."""
+    return OURS if SIMULATORS[name].has_gradient else FORWARD
 
 
-RIVALS = {
-    "general path": ("torch", general),
-    "TorchQuantum": ("torchquantum", torchquantum),
-    "PennyLane default.qubit": ("pennylane", pennylane("default.qubit", "backprop")),
-    "PennyLane lightning adjoint": ("pennylane_lightning", pennylane("lightning.qubit", "adjoint")),
-}
-LIGHTNING_MAX_QUBITS = 8  # through a QNode, the weighted sum of probabilities is a dense matrix
+def _float32_error(ansatz: str, n_qubits: int) -> dict[str, float]:
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        angles, weights = problem(ansatz, n_qubits, dtype=dtype)
+        p = probabilities(angles.requires_grad_(), ansatz)
+        found.append((p.detach(), torch.autograd.grad(p, angles, weights)[0]))
+    pairs = zip(("probabilities", "gradient"), *found, strict=True)
+    return {name: (single.double() - double).abs().max().item() for name, single, double in pairs}
 
 
-def median_ms(runs: dict[str, Run], n_rounds: int) -> dict[str, float]:
-    """Take turns, so that a change of the machine's load meets all alike."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for index in range(n_rounds + 2):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if index >= 2:  # the first two rounds make tables and warm caches
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: round(statistics.median(taken), 4) for name, taken in times.items()}
+def compare(ansatz: str, n_qubits: int, options: argparse.Namespace) -> Row:
+    """Time all simulators at one size, after checking that they agree."""
+    left_out = _left_out(n_qubits, options.device)
+    angles, weights = problem(ansatz, n_qubits, options.device)
+    runs = {name: s.make(angles, weights, ansatz) for name, s in SIMULATORS.items() if name not in left_out}
+    gradient, p = runs[OURS](), probabilities(angles, ansatz)
+    for name, run in runs.items():
+        check_agreement(name, run(), gradient if SIMULATORS[name].has_gradient else p)
+    operations = {name: n_operations(runs[name], options.device) for name in runs if SIMULATORS[name].is_torch}
+    times = take_turns(runs, options.rounds, options.device, ROW_SECONDS)
+    return {
+        "ansatz": ansatz,
+        "n_qubits": n_qubits,
+        "rounds": len(times[OURS]),
+        "median_ms": medians(times),
+        "over_ours": {name: paired_ratio(times[name], times[_reference(name)]) for name in runs},
+        "operations": operations,
+        "float32_error": _float32_error(ansatz, n_qubits),
+        "left_out": left_out,
+    }
 
 
-def measure(qubits: list[int], n_rounds: int) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def peak(name: str, n_qubits: int, device: str) -> int:
+    """Return the bytes that angles, cotangent, circuit and gradient take at their peak; for a fresh process."""
+    make = SIMULATORS[name].make
+    make(*problem(MEMORY_ANSATZ, 2, device), MEMORY_ANSATZ)()  # libraries and their thread pools
+    return peak_bytes(lambda: make(*problem(MEMORY_ANSATZ, n_qubits, device), MEMORY_ANSATZ)(), device)
+
+
+def memory(n_qubits: int, device: str) -> Row:
+    """Measure every simulator's peak memory at one size, each in a process of its own."""
+    left_out = _left_out(n_qubits, device)
+    found = {name: in_fresh_process(peak, name, n_qubits, device) for name in SIMULATORS if name not in left_out}
+    killed = {name: "killed for lack of memory" for name, n_bytes in found.items() if n_bytes is None}
+    return {"ansatz": MEMORY_ANSATZ, "n_qubits": n_qubits, "peak_bytes": found, "left_out": left_out | killed}
+
+
+def _ratios(rows: list[Row], rival: str, ansatze: tuple[str, ...], low: int, high: int) -> dict[str, float]:
+    return {
+        f"{row['ansatz']}, N = {row['n_qubits']}": row["over_ours"][rival]["ratio"]
+        for row in rows
+        if row["ansatz"] in ansatze and low <= row["n_qubits"] <= high and rival in row["over_ours"]
+    }
+
+
+def targets(rows: list[Row], memory_rows: list[Row], device: str) -> list[Target]:
+    """Judge what was measured."""
+    two = tuple(name for name, ansatz in ANSATZE.items() if len(ansatz.rotations) == 2)
+    where = {id(row): f"{row['ansatz']}, N = {row['n_qubits']}" for row in rows}
+    few = [row for row in rows if row["n_qubits"] <= 12]
+    operations = [
+        {where[id(r)]: r["operations"][OURS] for r in few if (r["ansatz"] in two) == b} for b in (False, True)
+    ]
+    errors = {name: {where[id(r)]: r["float32_error"][name] for r in rows} for name in ("probabilities", "gradient")}
+    peaks = {row["n_qubits"]: row["peak_bytes"][OURS] for row in memory_rows if row["peak_bytes"][OURS]}
+    megabytes = {f"N = {n}": n_bytes / 1e6 for n, n_bytes in peaks.items() if n == 24}
+    wanted = 28 if device == "cpu" else 32
+    is_tried = any(row["n_qubits"] >= wanted for row in memory_rows)
+    largest = {f"{n_bytes / 1e9:.3g} GB": n for n, n_bytes in peaks.items() if n == max(peaks) and is_tried}
+    judged = [
+        worst("torch operations, N <= 12, one rotation", "<=", 55, operations[0], "operations"),
+        worst("torch operations, N <= 12, two rotations", "<=", 55, operations[1], "operations"),
+        worst("float32 against float64, probabilities", "<=", 1e-6, errors["probabilities"], ""),
+        worst("float32 against float64, gradients", "<=", 1e-6, errors["gradient"], ""),
+        worst("peak memory, N = 24, L = 8", "<=", 400, megabytes, "MB"),
+        worst("largest gradient taken here", ">=", wanted, largest, "qubits"),
+    ]
+    if device != "cpu":
+        return judged
+    one = ("ry_cnot",)
+    return [
+        worst("R_Y over TorchQuantum, N = 5-12", ">=", 35, _ratios(rows, TORCHQUANTUM, one, 5, 12)),
+        worst("R_Y over TorchQuantum, N = 14-16", ">=", 25, _ratios(rows, TORCHQUANTUM, one, 14, 16)),
+        worst("two rotations over TorchQuantum, N = 7-12", ">=", 20, _ratios(rows, TORCHQUANTUM, two, 7, 12)),
+        worst("R_X over the general path, N = 5-14", ">=", 7, _ratios(rows, GENERAL, ("rx_cnot",), 5, 14)),
+        worst("R_Y over lightning's raw device, N = 5-14", ">=", 5, _ratios(rows, LIGHTNING, one, 5, 14)),
+        *judged,
+    ]
+
+
+def tables(rows: list[Row], memory_rows: list[Row]) -> list[Table]:
+    """Return a table for each ansatz and one of memory, a column for each size."""
+    found = []
     for ansatz in ANSATZE:
-        for n_qubits in qubits:
-            generator = torch.Generator().manual_seed(0)
-            angles = torch.randn(angles_shape(ansatz, DEPTH, n_qubits), generator=generator)
-            weights = torch.randn(2**n_qubits, generator=generator)
-            runs = {"ours": ours(angles, weights, ansatz)}
-            for name, (module, make) in RIVALS.items():
-                is_too_large = "lightning" in name and n_qubits > LIGHTNING_MAX_QUBITS
-                if importlib.util.find_spec(module) and not is_too_large:
-                    runs[name] = make(angles, weights, ansatz)
-            rows.append({"ansatz": ansatz, "n_qubits": n_qubits, "median_ms": median_ms(runs, n_rounds)})
-            print(json.dumps(rows[-1]), flush=True)
-    return rows
+        chosen = [row for row in rows if row["ansatz"] == ansatz]
+        if not chosen:
+            continue
+        title = f"{ansatz}: ours in ms (median), the others as multiples of it"
+        table = Table("qubits", *(str(row["n_qubits"]) for row in chosen), title=title)
+        for name in SIMULATORS:
+            table.add_row(name, *(_cell(row, name) for row in chosen))
+        table.add_row("rounds", *(str(row["rounds"]) for row in chosen))
+        table.add_row("ours: operations", *(str(row["operations"][OURS]) for row in chosen))
+        found.append(table)
+    title = f"{MEMORY_ANSATZ}: peak memory in MB, inputs included"
+    table = Table("qubits", *(str(row["n_qubits"]) for row in memory_rows), title=title)
+    for name in SIMULATORS:
+        sizes = [row["peak_bytes"].get(name) for row in memory_rows]
+        table.add_row(name, *("-" if size is None else f"{size / 1e6:.1f}" for size in sizes))
+    return [*found, table]
+
+
+def _cell(row: Row, name: str) -> str:
+    if name not in row["median_ms"]:
+        return "-"
+    if name == _reference(name):
+        return f"{row['median_ms'][name]:.3g}"
+    return f"{row['over_ours'][name]['ratio']:.3g}x"
+
+
+def plot(rows: list[Row], memory_rows: list[Row], path: Path) -> None:
+    """Write times by ansatz, operations and peak memory against the number of qubits."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 9), layout="constrained")
+    axes = figure.subplots(2, 3).flatten()
+    r_y = [row for row in rows if row["ansatz"] == MEMORY_ANSATZ]
+    panels = [(f"{ansatz}: time", "ms", [r for r in rows if r["ansatz"] == ansatz], "median_ms") for ansatz in ANSATZE]
+    panels += [
+        (f"{MEMORY_ANSATZ}: torch operations", "operations", r_y, "operations"),
+        (f"{MEMORY_ANSATZ}: peak memory", "bytes", memory_rows, "peak_bytes"),
+    ]
+    for panel, (title, unit, chosen, key) in zip(axes, panels, strict=True):
+        for i, name in enumerate(SIMULATORS):
+            points = [(row["n_qubits"], row[key][name]) for row in chosen if row[key].get(name)]
+            if points:
+                style = "-" if SIMULATORS[name].has_gradient else ":"
+                panel.plot(*zip(*points, strict=True), style, color=f"C{i}", marker="osv^<>DPX*"[i], label=name)
+        panel.set(title=title, xlabel="qubits", ylabel=unit, yscale="log")
+        panel.grid(alpha=0.3)
+    found = {name: line for panel in axes for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=5)
+    figure.suptitle(f"One circuit of depth {DEPTH}: forward and gradient (dotted: forward only), one thread")
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--qubits", type=int, nargs="+", default=[5, 7, 10, 12, 14])
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/circuit.json"))
+    parser = record.arguments(__doc__, "circuit", "6", 20)
+    parser.add_argument("--qubits", type=int, nargs="*", default=QUBITS, help="sizes to time")
+    parser.add_argument(
+        "--memory-qubits",
+        type=int,
+        nargs="*",
+        default=MEMORY_QUBITS,
+        help="sizes whose peak memory is measured; 28 takes some minutes more",
+    )
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    missing = [name for name, (module, _) in RIVALS.items() if not importlib.util.find_spec(module)]
-    print("not installed:", ", ".join(missing) or "none")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    installed = {module for module, _ in RIVALS.values() if importlib.util.find_spec(module)}
-    result = {
-        "config": {"depth": DEPTH, "rounds": options.rounds, "threads": 1, "dtype": "float32", "seed": 0},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in sorted(installed)}},
-        "commit": commit,
-        "missing": missing,
-        "rows": measure(options.qubits, options.rounds),
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    if options.quick:
+        options.qubits, options.memory_qubits, options.rounds = (3, 4), (6,), 2
+    record.prepare(options)
+    missing = [name for name, simulator in SIMULATORS.items() if simulator.missing()]
+    memory_rows = [memory(n_qubits, options.device) for n_qubits in options.memory_qubits]
+    rows = [compare(ansatz, n_qubits, options) for ansatz in ANSATZE for n_qubits in options.qubits]
+    judged = targets(rows, memory_rows, options.device)
+    config = {"depth": DEPTH, "qubits": list(options.qubits), "dtype": "float32"}
+    record.write(options, config, missing, {"rows": rows, "memory": memory_rows}, judged)
+    plot(rows, memory_rows, options.output.with_suffix(".png"))
+    record.show(tables(rows, memory_rows), judged, missing, options.output)
 
 
 if __name__ == "__main__":
