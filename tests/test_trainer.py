@@ -38,7 +38,7 @@ def reference_gradients(**settings):
     lora.load_state_dict(state, strict=False)
     loss_of(lora).backward()
     of_lora = {n.replace(".default", ""): p.grad for n, p in lora.named_parameters() if p.grad is not None}
-    vector = tuner.lora_qpa["default"]()
+    (vector,) = tuner.lora_qpa["default"]()
     layout = [key for key, _, _ in tuner.peft_config["default"].layout]
     vector.backward(torch.cat([of_lora[key].flatten() for key in layout]))
     return gradients(model)

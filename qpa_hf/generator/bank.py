@@ -62,7 +62,7 @@ class Bank:
     def begin_forward(self) -> None:
         """Call at the start of a forward of the whole model: with gradients on, generate anew."""
         if torch.compiler.is_compiling():
-            self._traced = self._cut(self.generator())
+            self._traced = self._shaped(self.generator(self.sizes))
         elif torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
             self._live, self._leaves = None, {}
 
@@ -89,7 +89,7 @@ class Bank:
         if self._constant is None or self._constant_key != key:
             # Tensors made in inference mode could not be used in a later forward with gradients.
             with torch.inference_mode(False), torch.no_grad():
-                self._constant, self._constant_key = self._cut(self._generate()), key
+                self._constant, self._constant_key = self._shaped(self._generate()), key
         return self._constant
 
     def _is_trainable(self) -> bool:
@@ -99,27 +99,26 @@ class Bank:
         tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
         return (self.generator.epoch, *((id(t), t._version, t.requires_grad) for t in tensors))
 
-    def _cut(self, vector: Tensor) -> list[Tensor]:
-        # One split node, not one slice for each slot: the backward of a slice fills a zero vector of the whole length.
-        parts = vector.split(self.sizes)
-        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+    def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        return [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
-    def _generate(self) -> Tensor:
+    def _generate(self) -> tuple[Tensor, ...]:
         # The innermost hooks win, so a checkpointed block that happens to read first does not try to recompute the
         # generator as if it were part of that block.
         with saved_tensors_hooks(_unchanged, _unchanged):
-            return self.generator()
+            return self.generator(self.sizes)
 
     def _generate_live(self) -> list[Tensor]:
-        vector = self._generate()
+        pieces = self._generate()
         bank = weakref.ref(self)
 
-        def forget(_: Tensor) -> None:
+        def forget(_: Any) -> None:
             if (owner := bank()) is not None:
                 owner._live = None
 
-        vector.register_hook(forget)
-        return self._cut(vector)
+        if (node := pieces[0].grad_fn) is not None:
+            node.register_prehook(forget)
+        return self._shaped(pieces)
 
     def _leaf(self, index: int) -> Tensor:
         if not self._leaves:
@@ -135,5 +134,5 @@ class Bank:
         if not with_grad:
             return
         with torch.enable_grad():
-            slots = self._cut(self._generate())
+            slots = self._shaped(self._generate())
         torch.autograd.backward([slots[i] for i in with_grad], list(with_grad.values()))

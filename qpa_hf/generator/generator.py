@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qpa_hf.circuit import check_memory, probabilities
+from qpa_hf.generator.mapping import hidden_layers, output_layer
 from qpa_hf.generator.spec import GeneratorSpec
 
 # The authors' post-processing of a probability, from their published code: (BETA * tanh(GAMMA * 2^(N-1) * p))^ALPHA.
@@ -18,14 +19,6 @@ from qpa_hf.generator.spec import GeneratorSpec
 ALPHA, BETA, GAMMA = 0.15, 0.6, 0.1
 
 VARIANCE_FLOOR = 1e-6  # a uniform state has no variance; without a floor its features would be 0 / 0
-
-ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
 
 
 def seeded(seed: int, purpose: str) -> torch.Generator:
@@ -44,6 +37,8 @@ def basis_bits(n_chunks: int, n_qubits: int) -> Tensor:
 def _sum_last(x: Tensor) -> Tensor:
     """Sum over the last dimension in two passes, whose order does not depend on the number of threads."""
     half = 2 ** (x.shape[-1].bit_length() // 2)
+    if rest := -x.shape[-1] % half:
+        x = F.pad(x, (0, rest))
     return x.unflatten(-1, (-1, half)).sum(-1).sum(-1)
 
 
@@ -148,35 +143,31 @@ class Generator(nn.Module):
             columns.append(p[:, : spec.n_chunks].t())
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
-    def forward(self) -> Tensor:
-        """Generate the vector, shape (n_values,), float32, under no autocast."""
+    def forward(self, sizes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """Generate the vector, float32, under no autocast.
+
+        Args:
+            sizes: cut it into pieces of so many numbers, `n_values` together; one piece if None. The gradients of
+                pieces are never laid end to end, which saves a copy of the whole vector.
+        """
         with torch.autocast(self.b0.device.type, enabled=False):
-            spec = self.spec
-            hidden = self.features()
-            activation = ACTIVATION_FUNCTIONS[spec.activation]
-            last = len(spec.layer_shapes) - 1
-            for i in range(last):
-                hidden = activation(F.linear(hidden, getattr(self, f"w{i}"), getattr(self, f"b{i}")))
-            chunks = F.linear(hidden, getattr(self, f"w{last}"), getattr(self, f"b{last}"))  # (n_chunks, chunk_size)
-            if spec.start == "authors":
-                values = chunks.view(-1)[: spec.n_values] - self._mean(chunks)
-                self._add_frozen(values)
-                return values
-            self._add_frozen(chunks.view(-1))
-            # The view is taken last: hooks on a view older than an in-place change crash torch 2.13.
-            return chunks.view(-1)[: spec.n_values]
+            layers = [(getattr(self, f"w{i}"), getattr(self, f"b{i}")) for i in range(len(self.spec.layer_shapes))]
+            hidden = hidden_layers(self.features(), layers[:-1], self.spec.activation)
+            weight, bias = layers[-1]
+            if self.spec.start == "authors":
+                bias = bias - self._mean(hidden, weight, bias)
+            frozen = [getattr(self, name) for name in self.frozen_names]
+            return output_layer(hidden, weight, bias, frozen, sizes or [self.spec.n_values])
 
-    def _mean(self, chunks: Tensor) -> Tensor:
-        """Mean of the vector, row by row first, so that the number of threads does not change its bits."""
+    def _mean(self, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Mean of the vector, without the vector: the output layer is linear, so its sums over rows are sums of rows.
+
+        The last row may be cut short.
+        """
         n_full, rest = divmod(self.spec.n_values, self.spec.chunk_size)
-        return (chunks[:n_full].sum(1).sum() + chunks[n_full:, :rest].sum()) / self.spec.n_values
-
-    def _add_frozen(self, values: Tensor) -> None:
-        offset = 0
-        for name in self.frozen_names:
-            part = getattr(self, name)
-            values[offset : offset + part.numel()].add_(part)  # in place: the vector may be gigabytes
-            offset += part.numel()
+        full = weight.sum(0) @ _sum_last(hidden[:n_full].t()) + n_full * bias.sum()
+        part = (weight[:rest] @ hidden[n_full:].t()).sum() + bias[:rest].sum() if rest else 0
+        return (full + part) / self.spec.n_values
 
     def train(self, mode: bool = True) -> Generator:
         self.epoch += 1

@@ -1,0 +1,95 @@
+"""The mapping model in blocks against the same numbers from plain autograd, in float64."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from qpa_hf.generator import mapping
+from qpa_hf.generator.mapping import ACTIVATION_FUNCTIONS, hidden_layers, output_layer
+
+SIZES = [7, 20, 1, 30, 11]  # slots that begin and end within rows; 69 of 72 numbers
+N_ROWS, CHUNK_SIZE, WIDTH = 9, 8, 3
+
+
+@pytest.fixture(params=[1, 2, 4, 9], ids=lambda rows: f"{rows} rows a block")
+def small_blocks(request, monkeypatch):
+    monkeypatch.setattr(mapping, "BLOCK_VALUES", request.param * CHUNK_SIZE)
+    monkeypatch.setattr(mapping, "HIDDEN_ROWS", request.param)
+
+
+def operands():
+    rng = torch.Generator().manual_seed(0)
+    shapes = [(N_ROWS, WIDTH), (CHUNK_SIZE, WIDTH), (CHUNK_SIZE,)]
+    return [torch.randn(shape, dtype=torch.float64, generator=rng).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_output_layer_passes_gradcheck():
+    frozen = [torch.ones(5, dtype=torch.float64), torch.full((30,), 2.0, dtype=torch.float64)]
+    assert torch.autograd.gradcheck(lambda *x: output_layer(*x, frozen, SIZES), operands())
+
+
+def test_slots_are_rows_end_to_end_plus_the_frozen_numbers():
+    hidden, weight, bias = operands()
+    frozen = torch.arange(10, dtype=torch.float64)
+    expected = (hidden @ weight.t() + bias).flatten()
+    expected[:10] += frozen
+    got = torch.cat(output_layer(hidden, weight, bias, [frozen], SIZES))
+    torch.testing.assert_close(got, expected[:69], rtol=0, atol=1e-14)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("read", [[0], [1, 3], [4], [2, 2]], ids=str)
+def test_slots_that_nobody_reads_have_no_gradient(read):
+    gradients = []
+    for layer in (output_layer, lambda h, w, b, *_: (h @ w.t() + b).flatten()[:69].split(SIZES)):
+        inputs = operands()
+        slots = layer(*inputs, [], SIZES)
+        sum((i + 1) * slots[slot].square().sum() for i, slot in enumerate(read)).backward()
+        gradients.append([x.grad for x in inputs])
+    for got, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("activation", ACTIVATION_FUNCTIONS)
+def test_recomputed_hidden_layers_have_the_gradients_of_kept_ones(activation):
+    rng = torch.Generator().manual_seed(1)
+    features = torch.randn(N_ROWS, 2, dtype=torch.float64, generator=rng).requires_grad_()
+    shapes = [((4, 2), (4,)), ((WIDTH, 4), (WIDTH,))]
+    layers = [
+        tuple(torch.randn(s, dtype=torch.float64, generator=rng).requires_grad_() for s in pair) for pair in shapes
+    ]
+    leaves = [features, *(tensor for layer in layers for tensor in layer)]
+
+    def kept():
+        hidden = features
+        for weight, bias in layers:
+            hidden = ACTIVATION_FUNCTIONS[activation](hidden @ weight.t() + bias)
+        return hidden
+
+    got = torch.autograd.grad(hidden_layers(features, layers, activation).pow(3).sum(), leaves)
+    for one, other in zip(got, torch.autograd.grad(kept().pow(3).sum(), leaves), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the most numbers that any operation returned."""
+
+    n_values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not out._is_view():
+            self.n_values = max(self.n_values, out.untyped_storage().nbytes() // out.itemsize)
+        return out
+
+
+def test_backward_never_lays_all_gradients_end_to_end(monkeypatch):
+    monkeypatch.setattr(mapping, "BLOCK_VALUES", 64)
+    hidden, weight, bias = torch.randn(1000, 3), torch.randn(8, 3).requires_grad_(), torch.randn(8)
+    slots = output_layer(hidden.requires_grad_(), weight, bias, [], [1000] * 8)
+    grads = [torch.ones(1000) for _ in slots]
+    with LargestTensor() as seen:
+        torch.autograd.grad(slots, [hidden, weight], grads)
+    assert seen.n_values <= 4 * 1000  # inputs with a column of ones, 8000 numbers in the slots
