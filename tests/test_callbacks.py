@@ -79,3 +79,9 @@ def test_both_cards_hold_what_trainer_recorded_until_then(tmp_path):
         assert [(result.metric, result.value) for result in record.results] == [("loss", value)]
         assert (record.steps, record.hyperparameters["learning_rate"]) == (4, 0.01)
         assert ModelCard.load(folder / "README.md").data.datasets == ["alice/texts"]
+
+
+def test_a_checkpoint_without_an_adapter_is_explained(tmp_path):
+    run = trainer(tmp_path)
+    with pytest.raises(RuntimeError, match="Set FSDP's `state_dict_type` to FULL_STATE_DICT"):
+        MaterializeCallback().on_save(run.args, run.state, run.control, model=run.model)

@@ -145,7 +145,8 @@ def test_nothing_of_it_stays_in_the_model(tmp_path):
     run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=2)
     run.train()
     generator = generator_of(run)
-    assert "_generate" not in run.model.base_model._banks["default"].__dict__
+    assert not generator._forward_hooks
+    assert not generator._forward_pre_hooks
     assert not any(p._post_accumulate_grad_hooks for p in generator.parameters())
 
 

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from peft.utils import CONFIG_NAME
 from qpa_hf.model_cards import RunRecord, add_record
+from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -38,9 +40,17 @@ class MaterializeCallback(TrainerCallback):
         if not state.is_world_process_zero or state.is_hyper_param_search:
             return
         checkpoint = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        record = RunRecord.from_trainer(args, state, self.record, step=state.global_step)
-        add_record(self._native(checkpoint), record)
-        materialize(kwargs["model"], checkpoint / "adapter", self.adapter_name, record)
+        model, record = kwargs["model"], RunRecord.from_trainer(args, state, self.record, step=state.global_step)
+        native = self._native(checkpoint)
+        if not (native / CONFIG_NAME).is_file():
+            raise RuntimeError(
+                f"Trainer saved no adapter in {native}, because the model is sharded. Set FSDP's `state_dict_type` to "
+                "FULL_STATE_DICT."
+            )
+        add_record(native, record)
+        # Gathering a sharded model would need every process; Trainer has done so for its checkpoint.
+        source = native if is_fsdp(model) or is_zero3(model) else model
+        materialize(source, checkpoint / "adapter", self.adapter_name, record)
         self._mark_best(args, state)
 
     def _native(self, checkpoint: Path) -> Path:

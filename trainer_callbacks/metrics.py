@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from typing import Any
 
 import torch
 from qpa_hf.trainer_callbacks.norms import delta_norms
+from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3, whole, whole_generator
 from qpa_hf.trainer_callbacks.timer import GenerationTimer
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import IntervalStrategy
 
-from qpa_hf.generator import Bank, Generator
+from qpa_hf.generator import Generator
 from qpa_hf.materialize import unwrapped
 from qpa_hf.tuner import QPAConfig
 
@@ -35,8 +34,9 @@ class CircuitMetricsCallback(TrainerCallback):
     - `qpa/generation_share` of the logged step's time, from the first forward pass to the end of the optimizer's work.
 
     What has no meaning is left out: the first four for a control without circuits, gradients of frozen angles, the
-    share where generation is part of a compiled graph. Other steps are not touched, and nothing waits for the device
-    but logging itself. Adapters that are not QPA's are left alone.
+    share where generation is part of a compiled graph or sharded by FSDP, gradients under DeepSpeed, everything under
+    its ZeRO-3. Other steps are not touched, and nothing waits for the device but logging itself. Adapters that are not
+    QPA's are left alone.
 
     Args:
         adapter_name: which adapter of the model.
@@ -60,20 +60,19 @@ class CircuitMetricsCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._drop_step()
-        bank = self._bank(kwargs["model"])
-        self._is_due = bank is not None and _will_log(args, state) and _takes_part(bank.generator, state)
-        if bank is not None and self._is_due:
-            self._timer = GenerationTimer(bank)
+        generator = self._generator(kwargs["model"])
+        self._is_due = generator is not None and _will_log(args, state) and _takes_part(generator, state)
+        if generator is not None and self._is_due:
+            self._timer = GenerationTimer(generator)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self._timer is not None:
             self._timer.release()
-        bank = self._bank(kwargs["model"]) if self._is_due else None
-        angles = getattr(bank.generator, "angles", None) if bank is not None else None
+        angles = getattr(self._generator(kwargs["model"]), "angles", None) if self._is_due else None
         if angles is not None and angles.grad is not None:
-            self._angles_grad = _whole(angles.grad).clone()
+            self._angles_grad = whole(angles.grad).clone()
             scaler = getattr(kwargs["optimizer"], "scaler", None)
             if scaler is not None and not args.max_grad_norm:
                 self._angles_grad /= scaler.get_scale()  # only clipping undoes the scale before the optimizer does
@@ -92,10 +91,10 @@ class CircuitMetricsCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        bank = self._bank(kwargs["model"])
-        if not self._is_due or bank is None or logs is None:
+        generator = self._generator(kwargs["model"])
+        if not self._is_due or generator is None or logs is None:
             return
-        metrics = self._metrics(kwargs["model"], _local(bank.generator), _clip_factor(args, logs))
+        metrics = self._metrics(kwargs["model"], whole_generator(generator), _clip_factor(args, logs))
         self._drop_step()
         if state.is_world_process_zero:
             logs.update(metrics)
@@ -121,10 +120,10 @@ class CircuitMetricsCallback(TrainerCallback):
                 return
             frame = frame.f_back
 
-    def _bank(self, model: Any) -> Bank | None:
+    def _generator(self, model: Any) -> Generator | None:
         peft_model: Any = unwrapped(model)
         is_ours = isinstance(getattr(peft_model, "peft_config", {}).get(self.adapter_name), QPAConfig)
-        return peft_model.base_model._banks[self.adapter_name] if is_ours else None
+        return peft_model.base_model.lora_qpa[self.adapter_name] if is_ours else None
 
     def _metrics(self, model: Any, generator: Generator, clip_factor: float) -> dict[str, float]:
         spec = generator.spec
@@ -156,26 +155,9 @@ def _will_log(args: TrainingArguments, state: TrainerState) -> bool:
     return is_first or is_turn or args.logging_strategy == IntervalStrategy.EPOCH
 
 
-def _is_sharded(generator: Generator) -> bool:
-    return any(isinstance(p, DTensor) for p in generator.parameters())
-
-
 def _takes_part(generator: Generator, state: TrainerState) -> bool:
-    """Whether this process has work: the main one, or all of them where sharded numbers must be gathered."""
-    return state.is_world_process_zero or _is_sharded(generator)
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _local(generator: Generator) -> Generator:
-    """Return a generator with whole parameters: itself, or a shallow copy with gathered ones."""
-    if not _is_sharded(generator):
-        return generator
-    gathered = copy.copy(generator)
-    gathered._parameters = {name: torch.nn.Parameter(_whole(p.detach())) for name, p in generator.named_parameters()}
-    return gathered
+    """Whether this process has work: the main one, or all of them where FSDP2's parts must be gathered."""
+    return not is_zero3(generator) and (state.is_world_process_zero or is_fsdp(generator))
 
 
 def _clip_factor(args: TrainingArguments, logs: dict[str, Any]) -> float:

@@ -32,7 +32,7 @@ def delta_norms(model: Any, generator: Generator, adapter_name: str) -> dict[str
     slots = slots_of(model.peft_config[adapter_name].layout)
     own = own_slots(slots)
     with torch.no_grad():
-        pieces = generator().split([math.prod(slot.shape) for slot in own])
+        pieces = generator([math.prod(slot.shape) for slot in own])
         tensors = {slot.key: piece.view(slot.shape) for slot, piece in zip(own, pieces, strict=True)}
         layers: dict[str, dict[str, Tensor]] = {}
         for slot in slots:

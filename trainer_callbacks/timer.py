@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qpa_hf.generator import Bank
+from qpa_hf.generator import Generator
 
 
 class GenerationTimer:
@@ -18,17 +18,19 @@ class GenerationTimer:
     backward pass counts from the first gradient of a generated tensor to the last one of a trained number.
 
     Args:
-        bank: where the generator's tensors are read; it is watched until `release`.
+        generator: it is watched until `release`.
     """
 
-    def __init__(self, bank: Bank) -> None:
-        self._bank = bank
-        self._device = bank.generator.b0.device
-        self._forward: list[tuple[Any, Any]] = []
+    def __init__(self, generator: Generator) -> None:
+        self._device = generator.b0.device
+        self._forward: list[list[Any]] = []  # [start, end]
         self._backward: list[list[Any]] = []  # [start, end]; the end moves on with each number's gradient
-        parameters = [p for p in bank.generator.parameters() if p.requires_grad]
-        self._handles = [p.register_post_accumulate_grad_hook(self._move_end) for p in parameters]
-        bank._generate = self._generate  # type: ignore[method-assign]
+        parameters = [p for p in generator.parameters() if p.requires_grad]
+        self._handles = [
+            generator.register_forward_pre_hook(self._start_forward),
+            generator.register_forward_hook(self._end_forward),
+            *(p.register_post_accumulate_grad_hook(self._move_end) for p in parameters),
+        ]
         self._begin = self._now()
         self._end: Any = None
 
@@ -39,13 +41,16 @@ class GenerationTimer:
         event.record()
         return event
 
-    def _generate(self) -> tuple[Tensor, ...]:
-        start = self._now()
-        pieces = type(self._bank)._generate(self._bank)
-        self._forward.append((start, self._now()))
+    def _start_forward(self, generator: Generator, sizes: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self._forward.append([self._now(), None])
+
+    def _end_forward(self, generator: Generator, sizes: Any, pieces: tuple[Tensor, ...]) -> None:
+        if torch.compiler.is_compiling():
+            return
+        self._forward[-1][1] = self._now()
         if pieces[0].grad_fn is not None:
             pieces[0].grad_fn.register_prehook(lambda _: self._backward.append([self._now(), None]))
-        return pieces
 
     def _move_end(self, _: Tensor) -> None:
         if self._backward:
@@ -53,7 +58,6 @@ class GenerationTimer:
 
     def release(self) -> None:
         """Stop watching."""
-        self._bank.__dict__.pop("_generate", None)
         for handle in self._handles:
             handle.remove()
 
