@@ -6,13 +6,12 @@ import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, PretrainedConfig
 
-from benchmarks.measure import SEED
+from benchmarks.measure import SEED, free_bytes
 
 BLOCK = 2**20  # random numbers drawn; weights repeat them, because drawing billions would take minutes
 WEIGHT_STD = 0.02
@@ -75,8 +74,7 @@ def n_layers_that_fit(name: str, device: str) -> tuple[int, int]:
     shape = SHAPES[name]
     n_layers = shape.config().num_hidden_layers
     one, two = (_n_bytes(_empty(shape.config(num_hidden_layers=n), shape.dtype)) for n in (1, 2))
-    free = psutil.virtual_memory().available if device == "cpu" else torch.cuda.mem_get_info()[0]
-    return min(n_layers, 1 + int((MEMORY_SHARE * free - one) // (two - one))), n_layers
+    return min(n_layers, 1 + int((MEMORY_SHARE * free_bytes(device) - one) // (two - one))), n_layers
 
 
 def build(name: str, n_layers: int, device: str) -> nn.Module:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from rich.table import Table
 from torch import Tensor
@@ -15,6 +14,7 @@ from benchmarks.measure import (
     SEED,
     Run,
     check_agreement,
+    free_bytes,
     in_fresh_process,
     medians,
     n_operations,
@@ -124,8 +124,7 @@ def scale(kind: str, rank: int, rounds: int, device: str) -> Row:
     row = {"kind": kind, "rank": rank, "n_values": m, "chunk_size": LLAMA_CHUNK}
     row["n_qubits"] = settings(kind, LLAMA_CHUNK).generator_spec(m).n_qubits
     needed = 4 * m * 3  # the values, their gradients, frozen numbers below half of them, and some room
-    there = psutil.virtual_memory().available
-    if needed > there:
+    if needed > (there := free_bytes(device)):
         return row | {"left_out": f"needs {needed / 1e9:.3g} GB of memory, and {there / 1e9:.3g} GB are free"}
     found = in_fresh_process(alone, kind, rank, rounds, device)
     return row | (found or {"left_out": "killed for lack of memory"})
