@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +33,20 @@ def _form(n_qubits: int, ansatz: Ansatz) -> str:
     return "folded" if is_foldable else "grouped"
 
 
+def _without_autocast(simulate: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep autocast out: states in bfloat16 would be off by a per cent."""
+
+    @functools.wraps(simulate)
+    def wrapped(angles: Tensor, *args: Any) -> Any:
+        if not torch.is_autocast_enabled(angles.device.type):
+            return simulate(angles, *args)
+        with torch.autocast(angles.device.type, enabled=False):
+            return simulate(angles, *args)
+
+    return wrapped
+
+
+@_without_autocast
 def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
     form = _form(angles.shape[-1], ANSATZE[ansatz])
     if form == "walsh":
@@ -41,6 +57,7 @@ def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
     return GroupedCircuit(angles, ANSATZE[ansatz]).forward()
 
 
+@_without_autocast
 def _backward(angles: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
     form = _form(angles.shape[-1], ANSATZE[ansatz])
     if form == "walsh":

@@ -284,3 +284,22 @@ def test_measured_peak_stays_below_the_announced_one(ansatz, dtype):
 def test_announced_memory_doubles_with_double_precision(n_qubits):
     single, double = (memory_bytes(n_qubits, 8, 1, "ry_cnot", dtype) for dtype in (torch.float32, torch.float64))
     assert double == 2 * single
+
+
+@pytest.mark.parametrize("ansatz", ANSATZE)
+def test_autocast_changes_no_bit(ansatz):
+    angles = torch.randn(angles_shape(ansatz, 3, 6), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            p = probabilities(angles, ansatz)
+            results.append((p.detach(), *torch.autograd.grad(p[0], angles)))
+    for plain, autocast in zip(*results, strict=True):
+        assert torch.equal(plain, autocast)
+
+
+def test_second_derivatives_are_refused():
+    angles = torch.zeros(1, 2, requires_grad=True)
+    (slope,) = torch.autograd.grad(probabilities(angles)[0], angles, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        slope.sum().backward()
