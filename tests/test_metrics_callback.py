@@ -8,6 +8,7 @@ from models import build
 from peft import LoraConfig, get_peft_model
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback
 from qpa_hf.trainer_callbacks.norms import delta_norms
+from qpa_hf.trainer_callbacks.timer import GenerationTimer
 from test_peft_contract import CASES, make
 from test_trainer import LM, TARGETS, StopAt, trainer
 from torch.overrides import TorchFunctionMode
@@ -148,6 +149,22 @@ def test_nothing_of_it_stays_in_the_model(tmp_path):
     assert not generator._forward_hooks
     assert not generator._forward_pre_hooks
     assert not any(p._post_accumulate_grad_hooks for p in generator.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_step_on_a_gpu_is_timed_without_waiting(tmp_path):
+    model = trainer(tmp_path).model.to("cuda")
+    ids = torch.zeros((2, 8), dtype=torch.long, device="cuda")
+    model(input_ids=ids, labels=ids).loss.backward()  # the first pass builds tables and loads kernels
+    timer = GenerationTimer(model.base_model.lora_qpa["default"])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        model(input_ids=ids, labels=ids).loss.backward()
+        timer.release()
+        timer.stop()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert 0 < timer.share() < 1
 
 
 class HostReads(TorchDispatchMode):
