@@ -1,0 +1,77 @@
+"""The adapter on this machine: is it whole, which files belong to it, and do they equal the Hub's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import git_hash
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors import safe_open
+
+from qpa_hf.checkpoint import check_complete
+from qpa_hf.materialize import GENERATOR_PREFIX
+
+CARD = "README.md"
+# Only what loading or reading an adapter needs; optimizer state and pickles, which may hold tokens, stay at home.
+SUFFIXES = {".jinja", ".json", ".md", ".model", ".png", ".safetensors", ".txt", ".yaml"}
+TRAINING_STATE = {"trainer_state.json"}
+FORMS = {"QPA": "native", "LORA": "materialized"}
+
+
+def form_of(folder: Path) -> str:
+    """Return whether a folder holds a native or a materialized adapter, after checking that it is whole.
+
+    Raises:
+        ValueError: if something is missing or damaged.
+    """
+    for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"There is no {name} in {folder}. Pass a folder that `save_pretrained` or `materialize` wrote."
+            )
+    try:
+        kind = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")).get("peft_type")
+    except ValueError as error:
+        raise ValueError(
+            f"{folder / CONFIG_NAME} is damaged ({error}). Save or download the adapter again."
+        ) from error
+    if kind not in FORMS:
+        raise ValueError(f"{folder} holds a {kind} adapter. Pass a native (QPA) or materialized (LORA) one.")
+    check_complete(folder)
+    with safe_open(folder / SAFETENSORS_WEIGHTS_NAME, framework="pt") as weights:
+        keys = list(weights.keys())
+    expected = GENERATOR_PREFIX if kind == "QPA" else "lora_"
+    if not any(expected in key for key in keys):
+        raise ValueError(f"The weights in {folder} have no {expected!r} tensors. Save the adapter again.")
+    return FORMS[kind]
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder that belong to the adapter, by name; subfolders hold other adapters."""
+    found = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    return {path.name: path for path in found if path.suffix in SUFFIXES and path.name not in TRAINING_STATE}
+
+
+def check_secrets(files: Mapping[str, Path], token: str | None) -> None:
+    """Raise if a file contains the token.
+
+    Raises:
+        ValueError: naming the file, not the token.
+    """
+    for name, path in files.items():
+        if token and token.encode() in path.read_bytes():
+            raise ValueError(f"{path} contains your access token, so it was not pushed. Remove it from {name}.")
+
+
+def is_same(path: Path, remote: RepoFile) -> bool:
+    """Return whether a file has the size and the hash that the Hub lists."""
+    if not path.is_file() or path.stat().st_size != remote.size:
+        return False
+    if remote.lfs is None:
+        return git_hash(path.read_bytes()) == remote.blob_id
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == remote.lfs.sha256

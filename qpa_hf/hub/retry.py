@@ -1,0 +1,141 @@
+"""The one retry policy: how often, how long between attempts, and how long altogether."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+
+from qpa_hf.hub.errors import Damaged, DamagedFile, HubError, HubUnavailable, Interrupted, chain, explain, hide
+from qpa_hf.hub.session import limited
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+PASSING = (Interrupted, httpx2.TransportError, FileMetadataError)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How patient to be. It holds for everything one push or one download asks of the Hub.
+
+    Args:
+        attempts (`int`, defaults to `8`): attempts at one step (create, commit, tag, download a file).
+        total_seconds (`float`, defaults to `900`): limit for the whole push or download, waiting included.
+        silence_seconds (`float`, defaults to `60`): how long the Hub may stay silent within one request.
+        first_wait (`float`, defaults to `1`): seconds before the second attempt; it doubles, with jitter.
+        longest_wait (`float`, defaults to `30`): seconds between attempts at the most, unless the Hub asks for more.
+    """
+
+    attempts: int = 8
+    total_seconds: float = 900.0
+    silence_seconds: float = 60.0
+    first_wait: float = 1.0
+    longest_wait: float = 30.0
+
+
+class Limit:
+    """A policy whose clock is running.
+
+    Args:
+        policy: the policy.
+        repo_id: the repository that errors name.
+        token: the token that no error may repeat.
+    """
+
+    def __init__(self, policy: RetryPolicy, repo_id: str, token: str | None) -> None:
+        self.policy, self.repo_id, self.token = policy, repo_id, token
+        self.end = time.monotonic() + policy.total_seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds left of the total."""
+        return self.end - time.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """Seconds that one request may stay silent now."""
+        return max(0.001, min(self.left, self.policy.silence_seconds))
+
+    def run(self, step: Callable[[], T], revision: str | None = None, attempts: int | None = None) -> T:
+        """Do a step, again if it fails in a way that may pass.
+
+        Args:
+            step: what to do. It must look at what is there before it writes anything, since the answer to an earlier
+                attempt may have been lost after the work was done.
+            revision: the revision that errors name.
+            attempts: attempts, if other than the policy's.
+
+        Raises:
+            HubError: what went wrong, and what to do.
+        """
+        most = attempts or self.policy.attempts
+        retrying = Retrying(
+            retry=retry_if_exception(is_passing),
+            wait=self._wait,
+            stop=lambda state: state.attempt_number >= most or state.upcoming_sleep >= self.left,
+            before_sleep=self._report,
+            reraise=True,
+        )
+        try:
+            with limited(self):
+                return retrying(step)
+        except HubError:
+            raise
+        except Exception as error:
+            hide(error, self.token)
+            if is_passing(error):
+                raise self._gave_up(error) from error
+            meaning = explain(error, self.repo_id, revision)
+            if meaning is None:
+                raise
+            raise meaning from error
+
+    def _wait(self, state: RetryCallState) -> float:
+        growing = wait_random_exponential(self.policy.first_wait, self.policy.longest_wait)
+        return max(growing(state), reason_of(state_error(state)).wait)
+
+    def _report(self, state: RetryCallState) -> None:
+        error = state_error(state)
+        hide(error, self.token)
+        logger.warning("%s: %s. Trying again in %.1f s.", self.repo_id, reason_of(error), state.upcoming_sleep)
+
+    def _gave_up(self, error: BaseException) -> HubError:
+        reason = reason_of(error)
+        if isinstance(reason, Damaged):
+            advice = "It was removed from the cache. Try again later, or over another network or proxy."
+            return DamagedFile(f"A file of {self.repo_id} keeps arriving damaged: {reason}. {advice}")
+        advice = "Nothing is half-written; run the same command again later, or allow more time with a `RetryPolicy`."
+        return HubUnavailable(f"The Hub could not serve {self.repo_id}: {reason}. {advice}")
+
+
+def state_error(state: RetryCallState) -> BaseException:
+    """Return the error of the attempt that has just failed."""
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    assert error is not None
+    return error
+
+
+def is_passing(error: BaseException) -> bool:
+    """Return whether an error may pass by itself: the outermost one that says so or says otherwise decides."""
+    for one in chain(error):
+        if isinstance(one, (HubError, HfHubHTTPError)):
+            return False
+        # huggingface_hub raises a bare OSError when fewer or more bytes arrived than were announced.
+        if isinstance(one, PASSING) or (type(one) is OSError and one.errno is None):
+            return True
+    return False
+
+
+def reason_of(error: BaseException) -> Interrupted:
+    """Return what happened, in a few words."""
+    for one in chain(error):
+        if isinstance(one, Interrupted):
+            return one
+    return Interrupted(f"{type(error).__name__}: {error}".splitlines()[0])
