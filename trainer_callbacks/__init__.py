@@ -2,5 +2,6 @@
 
 from qpa_hf.trainer_callbacks.materialize import BEST_NAME, MaterializeCallback
 from qpa_hf.trainer_callbacks.metrics import CircuitMetricsCallback
+from qpa_hf.trainer_callbacks.push import PushMaterializedCallback
 
-__all__ = ["BEST_NAME", "CircuitMetricsCallback", "MaterializeCallback"]
+__all__ = ["BEST_NAME", "CircuitMetricsCallback", "MaterializeCallback", "PushMaterializedCallback"]

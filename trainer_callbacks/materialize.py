@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft.utils import CONFIG_NAME
 from qpa_hf.model_cards import RunRecord, add_record
-from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3
+from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from qpa_hf.checkpoint import write_text
 from qpa_hf.materialize import materialize
@@ -39,22 +37,13 @@ class MaterializeCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero or state.is_hyper_param_search:
             return
-        checkpoint = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        model, record = kwargs["model"], RunRecord.from_trainer(args, state, self.record, step=state.global_step)
-        native = self._native(checkpoint)
-        if not (native / CONFIG_NAME).is_file():
-            raise RuntimeError(
-                f"Trainer saved no adapter in {native}, because the model is sharded. Set FSDP's `state_dict_type` to "
-                "FULL_STATE_DICT."
-            )
+        checkpoint = checkpoint_folder(args, state.global_step)
+        native = native_folder(checkpoint, self.adapter_name)
+        source = source_of(kwargs["model"], native)
+        record = RunRecord.from_trainer(args, state, self.record, step=state.global_step)
         add_record(native, record)
-        # Gathering a sharded model would need every process; Trainer has done so for its checkpoint.
-        source = native if is_fsdp(model) or is_zero3(model) else model
         materialize(source, checkpoint / "adapter", self.adapter_name, record)
         self._mark_best(args, state)
-
-    def _native(self, checkpoint: Path) -> Path:
-        return checkpoint if self.adapter_name == "default" else checkpoint / self.adapter_name  # PEFT's own layout
 
     def _mark_best(self, args: TrainingArguments, state: TrainerState) -> None:
         marker = Path(str(args.output_dir)) / BEST_NAME
@@ -63,7 +52,7 @@ class MaterializeCallback(TrainerCallback):
             return
         best = Path(state.best_model_checkpoint)
         if not (best / "adapter").is_dir():  # saved by a run that had no such callback, and resumed
-            materialize(self._native(best), best / "adapter")
+            materialize(native_folder(best, self.adapter_name), best / "adapter")
         step = int(best.name.rpartition("-")[2])
         name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
         values = [row[name] for row in state.log_history if row.get("step") == step and name in row]

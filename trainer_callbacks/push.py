@@ -1,0 +1,104 @@
+"""Push the plain adapter to the Hub, where Trainer would push the generator, and not lose a failure on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, get_token
+from qpa_hf.model_cards import RunRecord
+from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from qpa_hf._version import __version__
+from qpa_hf.hub import HubUnavailable, RetryPolicy, push
+from qpa_hf.hub.repository import Repository
+from qpa_hf.hub.retry import Limit
+from qpa_hf.materialize import materialize
+
+logger = logging.getLogger(__name__)
+
+
+class PushMaterializedCallback(TrainerCallback):
+    """Pushes the materialized adapter with its card, in one commit, when training has ended.
+
+    What is pushed is written to `adapter` in the output directory first. The repository is made before training
+    begins, so that a wrong token is known then. Training waits for a push. Where the Hub is away for too long, the
+    next push makes up for it; the last one raises. Each compares the Hub's files with the local ones in the end.
+
+    Only the main process pushes. A hyperparameter search pushes nothing.
+
+    Args:
+        repo_id: "owner/name".
+        every_save: push whenever Trainer saves, too.
+        adapter_name: which adapter of the model.
+        record: what Trainer does not know of the run, for the card: data sets, licence, a control's result.
+        private: make a new repository private.
+        token: access token; by default the one of `hf auth login`.
+        policy: how patient to be with the Hub.
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        *,
+        every_save: bool = False,
+        adapter_name: str = "default",
+        record: RunRecord | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self.repo_id = repo_id
+        self.every_save = every_save
+        self.adapter_name = adapter_name
+        self.record = dataclasses.replace(record or RunRecord(), repo_id=repo_id)
+        self.private = private
+        self.token = token
+        self.policy = policy or RetryPolicy()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not _takes_part(state):
+            return
+        token = self.token or get_token()
+        api = HfApi(token=token, library_name="qpa_hf", library_version=__version__)
+        try:
+            Repository(api, self.repo_id, Limit(self.policy, self.repo_id, token)).create(self.private)
+        except HubUnavailable as error:
+            logger.warning("%s It is tried again at the next push.", error)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not _takes_part(state) or not self.every_save:
+            return
+        try:
+            self._push(args, RunRecord.from_trainer(args, state, self.record, step=state.global_step), kwargs["model"])
+        except HubUnavailable as error:
+            logger.warning("%s The next push makes up for it.", error)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if _takes_part(state):
+            self._push(args, RunRecord.from_trainer(args, state, self.record), kwargs["model"])
+
+    def _push(self, args: TrainingArguments, record: RunRecord, model: Any) -> None:
+        output = Path(str(args.output_dir))
+        native = native_folder(checkpoint_folder(args, record.steps or 0), self.adapter_name)
+        adapter = materialize(source_of(model, native), output / "adapter", self.adapter_name, record)
+        message = f"Upload the materialized adapter of {output.resolve().name} after {record.steps} steps"
+        push(
+            adapter,
+            self.repo_id,
+            private=self.private,
+            commit_message=message,
+            token=self.token,
+            policy=self.policy,
+        )
+
+
+def _takes_part(state: TrainerState) -> bool:
+    return state.is_world_process_zero and not state.is_hyper_param_search
