@@ -9,11 +9,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from qpa_hf.model_cards.record import RECORD_NAME, RunRecord
 
 from qpa_hf._version import __version__
 from qpa_hf.checkpoint import write_text
 from qpa_hf.generator import GeneratorSpec
+from qpa_hf.model_cards.record import RECORD_NAME, RunRecord
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.slots import own_slots, slots_of
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 def with_trainer(folder, batch_size=2):
     """Train two steps with Trainer."""
-    from qpa_hf.trainer_callbacks import CircuitMetricsCallback, MaterializeCallback
     from test_trainer import trainer
+
+    from qpa_hf.trainer_callbacks import CircuitMetricsCallback, MaterializeCallback
 
     settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
     settings |= {"dropout": 0.0, "per_device_train_batch_size": batch_size}
@@ -20,9 +21,10 @@ def with_trainer(folder, batch_size=2):
 def by_hand(folder, wrap):
     """Take one step of a wrapped model through Trainer's own callback handler: Trainer has no FSDP on a CPU."""
     import torch
-    from qpa_hf.trainer_callbacks import CircuitMetricsCallback, MaterializeCallback
     from test_trainer import loss_of, trainer
     from transformers.trainer_callback import CallbackHandler
+
+    from qpa_hf.trainer_callbacks import CircuitMetricsCallback, MaterializeCallback
 
     run = trainer(folder, dropout=0.0, adapter={"start": "authors"})
     model, args, state, control, logs = wrap(run.model), run.args, run.state, run.control, {"step": 1}

@@ -8,9 +8,10 @@ from helpers import logits
 from huggingface_hub import ModelCard
 from models import build
 from peft import PeftModel
+from test_trainer import StopAt, trainer
+
 from qpa_hf.model_cards import RunRecord
 from qpa_hf.trainer_callbacks import BEST_NAME, MaterializeCallback
-from test_trainer import StopAt, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft")
 SAVING = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
@@ -71,14 +72,19 @@ def test_resumed_training_also_materializes_the_best_of_its_first_part(tmp_path)
 
 def test_both_cards_hold_what_trainer_recorded_until_then(tmp_path):
     known = RunRecord(datasets=["alice/texts"], license="mit")
-    run = trainer(tmp_path, callbacks=[MaterializeCallback(record=known)], **SAVING, **EVALUATING)
+    callback = MaterializeCallback(record=known, evaluated_on=("alice/texts", "test"))
+    run = trainer(tmp_path, callbacks=[callback], **SAVING, **EVALUATING)
     run.train()
     value = next(row["eval_loss"] for row in run.state.log_history if row["step"] == 4 and "eval_loss" in row)
     for folder in (tmp_path / "checkpoint-4", tmp_path / "checkpoint-4" / "adapter"):
         record = RunRecord.load(folder)
         assert [(result.metric, result.value) for result in record.results] == [("loss", value)]
         assert (record.steps, record.hyperparameters["learning_rate"]) == (4, 0.01)
-        assert ModelCard.load(folder / "README.md").data.datasets == ["alice/texts"]
+        data = ModelCard.load(folder / "README.md").data
+        assert data.datasets == ["alice/texts"]
+        assert [(r.dataset_name, r.dataset_split, r.metric_value) for r in data.eval_results] == [
+            ("alice/texts", "test", value)
+        ]
 
 
 def test_a_sharded_model_without_a_whole_checkpoint_is_explained(tmp_path):

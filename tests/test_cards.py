@@ -13,10 +13,10 @@ from helpers import adapted, disturb, logits
 from huggingface_hub import ModelCard
 from models import build
 from peft import LoraConfig, get_peft_model
-from qpa_hf.model_cards import Control, Result, RunRecord, add_record, make_card
 from transformers import AutoModelForCausalLM, TrainingArguments
 
 from qpa_hf import QPAConfig, materialize
+from qpa_hf.model_cards import Control, Result, RunRecord, add_record, make_card
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft")
 LM = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj"]}

@@ -7,11 +7,11 @@ from huggingface_hub import ModelCard, constants
 from loophub import LoopHub
 from models import build
 from peft import PeftModel
-from qpa_hf.model_cards import RunRecord
-from qpa_hf.trainer_callbacks import PushMaterializedCallback
 from test_trainer import StopAt, trainer
 
 from qpa_hf.hub import AccessDenied, HubUnavailable, RetryPolicy
+from qpa_hf.model_cards import RunRecord
+from qpa_hf.trainer_callbacks import PushMaterializedCallback
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),

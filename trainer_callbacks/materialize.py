@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qpa_hf.model_cards import RunRecord, add_record
-from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qpa_hf.checkpoint import write_text
 from qpa_hf.materialize import materialize
+from qpa_hf.model_cards import RunRecord, add_record
+from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
 
 BEST_NAME = "best_adapter.json"
 
@@ -28,11 +28,18 @@ class MaterializeCallback(TrainerCallback):
     Args:
         adapter_name: which adapter of the model.
         record: what Trainer does not know of the run, for the cards: data sets, licence, a control's result.
+        evaluated_on: dataset and split of Trainer's evaluations, for the cards.
     """
 
-    def __init__(self, adapter_name: str = "default", record: RunRecord | None = None) -> None:
+    def __init__(
+        self,
+        adapter_name: str = "default",
+        record: RunRecord | None = None,
+        evaluated_on: tuple[str, str | None] | None = None,
+    ) -> None:
         self.adapter_name = adapter_name
         self.record = record
+        self.evaluated_on = evaluated_on
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero or state.is_hyper_param_search:
@@ -40,7 +47,8 @@ class MaterializeCallback(TrainerCallback):
         checkpoint = checkpoint_folder(args, state.global_step)
         native = native_folder(checkpoint, self.adapter_name)
         source = source_of(kwargs["model"], native)
-        record = RunRecord.from_trainer(args, state, self.record, step=state.global_step)
+        step = state.global_step
+        record = RunRecord.from_trainer(args, state, self.record, step=step, evaluated_on=self.evaluated_on)
         add_record(native, record)
         materialize(source, checkpoint / "adapter", self.adapter_name, record)
         self._mark_best(args, state)

@@ -6,9 +6,6 @@ import inspect
 from typing import Any
 
 import torch
-from qpa_hf.trainer_callbacks.norms import delta_norms
-from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3, whole, whole_generator
-from qpa_hf.trainer_callbacks.timer import GenerationTimer
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
@@ -16,6 +13,9 @@ from transformers.trainer_utils import IntervalStrategy
 
 from qpa_hf.generator import Generator
 from qpa_hf.materialize import unwrapped
+from qpa_hf.trainer_callbacks.norms import delta_norms
+from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3, whole, whole_generator
+from qpa_hf.trainer_callbacks.timer import GenerationTimer
 from qpa_hf.tuner import QPAConfig
 
 PREFIX = "qpa/"
@@ -46,9 +46,8 @@ class CircuitMetricsCallback(TrainerCallback):
     def __init__(self, adapter_name: str = "default", per_layer: bool = True) -> None:
         self.adapter_name = adapter_name
         self.per_layer = per_layer
-        self._timer: GenerationTimer | None = None
+        self._timer: GenerationTimer | None = None  # of a step that will be logged
         self._angles_grad: Tensor | None = None
-        self._is_due = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -61,16 +60,16 @@ class CircuitMetricsCallback(TrainerCallback):
     ) -> None:
         self._drop_step()
         generator = self._generator(kwargs["model"])
-        self._is_due = generator is not None and _will_log(args, state) and _takes_part(generator, state)
-        if generator is not None and self._is_due:
+        if generator is not None and _will_log(args, state) and _takes_part(generator, state):
             self._timer = GenerationTimer(generator)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._timer is not None:
-            self._timer.release()
-        angles = getattr(self._generator(kwargs["model"]), "angles", None) if self._is_due else None
+        if self._timer is None:
+            return
+        self._timer.release()
+        angles = getattr(self._generator(kwargs["model"]), "angles", None)
         if angles is not None and angles.grad is not None:
             self._angles_grad = whole(angles.grad).clone()
             scaler = getattr(kwargs["optimizer"], "scaler", None)
@@ -92,8 +91,8 @@ class CircuitMetricsCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         generator = self._generator(kwargs["model"])
-        if not self._is_due or generator is None or logs is None:
-            return
+        if self._timer is None or not self._timer.has_ended or generator is None or logs is None:
+            return  # other rows, such as evaluations and what a loss function logs
         metrics = self._metrics(kwargs["model"], whole_generator(generator), _clip_factor(args, logs))
         self._drop_step()
         if state.is_world_process_zero:
@@ -103,7 +102,7 @@ class CircuitMetricsCallback(TrainerCallback):
     def _drop_step(self) -> None:
         if self._timer is not None:
             self._timer.release()
-        self._timer, self._angles_grad, self._is_due = None, None, False
+        self._timer, self._angles_grad = None, None
 
     def _stand_first(self) -> None:
         """Move this callback before the trackers, which Trainer puts before the user's callbacks.
@@ -114,7 +113,7 @@ class CircuitMetricsCallback(TrainerCallback):
         frame = inspect.currentframe()
         while frame is not None:
             handler = frame.f_locals.get("self")
-            if isinstance(handler, CallbackHandler):
+            if isinstance(handler, CallbackHandler) and self in handler.callbacks:
                 handler.callbacks.remove(self)
                 handler.callbacks.insert(0, self)
                 return

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, get_token
-from qpa_hf.model_cards import RunRecord
-from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qpa_hf._version import __version__
@@ -17,6 +15,8 @@ from qpa_hf.hub import HubUnavailable, RetryPolicy, push
 from qpa_hf.hub.repository import Repository
 from qpa_hf.hub.retry import Limit
 from qpa_hf.materialize import materialize
+from qpa_hf.model_cards import RunRecord
+from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class PushMaterializedCallback(TrainerCallback):
         every_save: push whenever Trainer saves, too.
         adapter_name: which adapter of the model.
         record: what Trainer does not know of the run, for the card: data sets, licence, a control's result.
+        evaluated_on: dataset and split of Trainer's evaluations, for the cards.
         private: make a new repository private.
         token: access token; by default the one of `hf auth login`.
         policy: how patient to be with the Hub.
@@ -47,6 +48,7 @@ class PushMaterializedCallback(TrainerCallback):
         every_save: bool = False,
         adapter_name: str = "default",
         record: RunRecord | None = None,
+        evaluated_on: tuple[str, str | None] | None = None,
         private: bool | None = None,
         token: str | None = None,
         policy: RetryPolicy | None = None,
@@ -55,6 +57,7 @@ class PushMaterializedCallback(TrainerCallback):
         self.every_save = every_save
         self.adapter_name = adapter_name
         self.record = dataclasses.replace(record or RunRecord(), repo_id=repo_id)
+        self.evaluated_on = evaluated_on
         self.private = private
         self.token = token
         self.policy = policy or RetryPolicy()
@@ -75,7 +78,7 @@ class PushMaterializedCallback(TrainerCallback):
         if not _takes_part(state) or not self.every_save:
             return
         try:
-            self._push(args, RunRecord.from_trainer(args, state, self.record, step=state.global_step), kwargs["model"])
+            self._push(args, state, kwargs["model"], step=state.global_step)
         except HubUnavailable as error:
             logger.warning("%s The next push makes up for it.", error)
 
@@ -83,9 +86,10 @@ class PushMaterializedCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if _takes_part(state):
-            self._push(args, RunRecord.from_trainer(args, state, self.record), kwargs["model"])
+            self._push(args, state, kwargs["model"])
 
-    def _push(self, args: TrainingArguments, record: RunRecord, model: Any) -> None:
+    def _push(self, args: TrainingArguments, state: TrainerState, model: Any, step: int | None = None) -> None:
+        record = RunRecord.from_trainer(args, state, self.record, step=step, evaluated_on=self.evaluated_on)
         output = Path(str(args.output_dir))
         native = native_folder(checkpoint_folder(args, record.steps or 0), self.adapter_name)
         adapter = materialize(source_of(model, native), output / "adapter", self.adapter_name, record)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from peft.utils import CONFIG_NAME
-from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3
 from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3
 
 
 def checkpoint_folder(args: TrainingArguments, step: int) -> Path:

@@ -65,6 +65,11 @@ class GenerationTimer:
         """End the step."""
         self._end = self._now()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the step has ended."""
+        return self._end is not None
+
     def share(self) -> float | None:
         """Return generation's share of the step; waits for the device.
 
