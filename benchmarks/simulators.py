@@ -20,13 +20,15 @@ from qpa_hf.circuit import ANSATZE, probabilities
 from qpa_hf.circuit.grouped import GroupedCircuit
 
 
-def _gates(angles: Tensor, ansatz: str) -> Iterator[tuple[str, int, Any]]:
+def _gates(angles: Any, ansatz: str) -> Iterator[tuple[str, int, Any]]:
     """Yield the circuit gate by gate: an axis, its qubit and its angle, or "cnot", its control and None."""
     n_qubits, axes = angles.shape[-1], ANSATZE[ansatz].rotations
-    for layer in angles.reshape(-1, len(axes), n_qubits):
-        for axis, row in zip(axes, layer, strict=True):
-            yield from ((axis, qubit, row[qubit]) for qubit in range(n_qubits))
-            yield from (("cnot", qubit, None) for qubit in range(n_qubits - 1))
+    flat = angles.reshape(-1)
+    # Indexing a tensor once for each gate would cost the others one backward operation more for each.
+    values = iter(flat.unbind() if isinstance(flat, Tensor) else flat)
+    for layer in range(len(flat) // n_qubits):
+        yield from ((axes[layer % len(axes)], qubit, next(values)) for qubit in range(n_qubits))
+        yield from (("cnot", qubit, None) for qubit in range(n_qubits - 1))
 
 
 def ours(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
@@ -215,7 +217,7 @@ class Simulator(NamedTuple):
         """Return why it cannot be imported, or None if it can."""
         try:
             importlib.import_module(self.module)
-        except ImportError as error:
+        except Exception as error:  # not only ImportError: versions that do not fit raise anything
             return str(error)
         return None
 
