@@ -35,6 +35,7 @@ TASKS = {
     "QUESTION_ANS": ("question-answering", "AutoModelForQuestionAnswering"),
     "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
 }
+EXACT = "exact"  # the backend that simulates without shots
 ORIGINS = {
     "random": "Fixed random numbers stand in the place of circuits; a mapping model turns them into the weights.",
     "bits": "There are no circuits; a mapping model turns the bits of basis states into the weights.",
@@ -163,10 +164,18 @@ def _origin(config: QPAConfig, spec: GeneratorSpec) -> str:
     if spec.source != "circuit":
         return ORIGINS[spec.source]
     circuits = f"{spec.n_circuits} circuit{'s' if spec.n_circuits > 1 else ''} of {spec.n_qubits} qubits"
-    return (
-        f"A mapping model turns the probabilities of {circuits} into the weights. The circuits were simulated exactly "
-        "on a classical computer; no quantum computer was used, and none is needed."
-    )
+    backend = _backend(config)
+    origin = f"They came from the backend {backend!r} in training; no quantum computer is needed to use the adapter."
+    if backend == EXACT:
+        origin = (
+            "The circuits were simulated exactly on a classical computer; no quantum computer was used, and none is "
+            "needed."
+        )
+    return f"A mapping model turns the probabilities of {circuits} into the weights. {origin}"
+
+
+def _backend(config: QPAConfig) -> str:
+    return getattr(config, "backend", EXACT)
 
 
 def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
         "depth": spec.circuit_depth,
         "ansatz": spec.ansatz,
         "angles": "trained" if spec.train_circuit else "not trained",
-        "backend": getattr(config, "backend", "exact"),
+        "backend": _backend(config),
         "shots": getattr(config, "shots", None) or "none, the probabilities are exact",
         "features": spec.features,
     }
@@ -204,7 +213,7 @@ def _control(config: QPAConfig, record: RunRecord) -> str:
         )
     own = next((r.value for r in record.results if r.metric == control.metric), None)
     against = f", against {own} here" if own is not None else ""
-    return f"The control with {control.source} in the circuits' place: {control.metric} {control.value}{against}."
+    return f"Control ({control.source}): {control.metric} {control.value}{against}."
 
 
 def _training(record: RunRecord) -> dict[str, Any]:

@@ -67,7 +67,7 @@ SAID = {
     "ansatz": r"\| ansatz \| ry_cnot \|",
     "backend and shots": r"\| backend \| exact \|\n\| shots \| none",
     "all results": r"\| Perplexity \| 23.5 \| wikitext \| test \|\n\| loss \| 3.25 \| not recorded \| not recorded \|",
-    "control": r"control with random in the circuits' place: perplexity 24.25, against 23.5 here",
+    "control": r"Control \(random\): perplexity 24.25, against 23.5 here",
     "hyperparameters": r"\| learning_rate \| 0.01 \|\n\| seed \| 7 \|\n\| steps \| 160 \|",
     "versions": r"\| peft \| 0.21.2 \|",
     "citation": r"liu2025quantum",
