@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from huggingface_hub.errors import (
@@ -12,6 +13,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
+XET_REFUSAL = re.compile(r"HTTP status client error \((401|403) ")
 
 
 class HubError(RuntimeError):
@@ -103,9 +106,16 @@ def explain(error: Exception, repo_id: str, revision: str | None = None) -> HubE
             return one
         if isinstance(one, OfflineModeIsEnabled):
             return NotCached(f"{repo_id} needs the Hub, but HF_HUB_OFFLINE is set. Unset it and try again.")
+        if is_refused_by_xet(one):
+            return AccessDenied(f"The content store of {repo_id} refused. Pass a `token` with the access it needs.")
         if isinstance(one, HfHubHTTPError):
             return _refusal(one, repo_id, revision or "main")
     return None
+
+
+def is_refused_by_xet(error: BaseException) -> bool:
+    """Return whether hf_xet, which has no types for it, says that its server refuses the token."""
+    return isinstance(error, (ConnectionError, RuntimeError)) and bool(XET_REFUSAL.search(str(error)))
 
 
 def _refusal(error: HfHubHTTPError, repo_id: str, revision: str) -> HubError:

@@ -6,18 +6,32 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from json import JSONDecodeError
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
+from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, OfflineModeIsEnabled
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from qpa_hf.hub.errors import Damaged, DamagedFile, HubError, HubUnavailable, Interrupted, chain, explain, hide
-from qpa_hf.hub.session import limited
+from qpa_hf.hub.errors import (
+    Damaged,
+    DamagedFile,
+    HubError,
+    HubUnavailable,
+    Interrupted,
+    chain,
+    explain,
+    hide,
+    is_refused_by_xet,
+)
+from qpa_hf.hub.session import Clock, limited
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-PASSING = (Interrupted, httpx2.TransportError, FileMetadataError)
+DEFINITE = (HubError, HfHubHTTPError, OfflineModeIsEnabled)
+UNREADABLE = (JSONDecodeError, UnicodeDecodeError)  # an answer that was cut, damaged or is a proxy's
+XET = (ConnectionError, TimeoutError)  # what hf_xet raises in uploads; in downloads it is a bare RuntimeError
+PASSING = (Interrupted, httpx2.TransportError, FileMetadataError, *XET, *UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -27,13 +41,16 @@ class RetryPolicy:
     Args:
         attempts (`int`, defaults to `8`): attempts at one step (create, commit, tag, download a file).
         total_seconds (`float`, defaults to `900`): limit for the whole push or download, waiting included.
-        silence_seconds (`float`, defaults to `60`): how long the Hub may stay silent within one request.
+        attempt_seconds (`float`, defaults to `300`): limit for one attempt.
+        silence_seconds (`float`, defaults to `60`): how long the Hub may stay silent within one request. hf_xet has
+            settings of its own for that (`HF_XET_CLIENT_READ_TIMEOUT`), but the limit for an attempt ends it too.
         first_wait (`float`, defaults to `1`): seconds before the second attempt; it doubles, with jitter.
         longest_wait (`float`, defaults to `30`): seconds between attempts at the most, unless the Hub asks for more.
     """
 
     attempts: int = 8
     total_seconds: float = 900.0
+    attempt_seconds: float = 300.0
     silence_seconds: float = 60.0
     first_wait: float = 1.0
     longest_wait: float = 30.0
@@ -57,11 +74,6 @@ class Limit:
         """Seconds left of the total."""
         return self.end - time.monotonic()
 
-    @property
-    def silence(self) -> float:
-        """Seconds that one request may stay silent now."""
-        return max(0.001, min(self.left, self.policy.silence_seconds))
-
     def run(self, step: Callable[[], T], revision: str | None = None, attempts: int | None = None) -> T:
         """Do a step, again if it fails in a way that may pass.
 
@@ -83,18 +95,26 @@ class Limit:
             reraise=True,
         )
         try:
-            with limited(self):
-                return retrying(step)
+            return retrying(self._attempt, step)
         except HubError:
             raise
         except Exception as error:
             hide(error, self.token)
             if is_passing(error):
-                raise self._gave_up(error) from error
-            meaning = explain(error, self.repo_id, revision)
-            if meaning is None:
+                raise self._gave_up(reason_of(error)) from error
+            if meaning := explain(error, self.repo_id, revision):
+                raise meaning from error
+            raise
+
+    def _attempt(self, step: Callable[[], T]) -> T:
+        clock = Clock(min(self.left, self.policy.attempt_seconds), self.policy.silence_seconds)
+        try:
+            with limited(clock):
+                return step()
+        except RuntimeError as error:
+            if clock.left > 0 or isinstance(error, HubError):
                 raise
-            raise meaning from error
+            raise Interrupted("an attempt took longer than allowed") from error  # hf_xet only says "cancelled"
 
     def _wait(self, state: RetryCallState) -> float:
         growing = wait_random_exponential(self.policy.first_wait, self.policy.longest_wait)
@@ -105,8 +125,7 @@ class Limit:
         hide(error, self.token)
         logger.warning("%s: %s. Trying again in %.1f s.", self.repo_id, reason_of(error), state.upcoming_sleep)
 
-    def _gave_up(self, error: BaseException) -> HubError:
-        reason = reason_of(error)
+    def _gave_up(self, reason: Interrupted) -> HubError:
         if isinstance(reason, Damaged):
             advice = "It was removed from the cache. Try again later, or over another network or proxy."
             return DamagedFile(f"A file of {self.repo_id} keeps arriving damaged: {reason}. {advice}")
@@ -125,10 +144,12 @@ def state_error(state: RetryCallState) -> BaseException:
 def is_passing(error: BaseException) -> bool:
     """Return whether an error may pass by itself: the outermost one that says so or says otherwise decides."""
     for one in chain(error):
-        if isinstance(one, (HubError, HfHubHTTPError)):
+        if isinstance(one, DEFINITE) or is_refused_by_xet(one):
             return False
         # huggingface_hub raises a bare OSError when fewer or more bytes arrived than were announced.
-        if isinstance(one, PASSING) or (type(one) is OSError and one.errno is None):
+        is_size = type(one) is OSError and one.errno is None
+        is_xet = type(one) is RuntimeError and one.__cause__ is None
+        if isinstance(one, PASSING) or is_size or is_xet:
             return True
     return False
 
@@ -138,4 +159,4 @@ def reason_of(error: BaseException) -> Interrupted:
     for one in chain(error):
         if isinstance(one, Interrupted):
             return one
-    return Interrupted(f"{type(error).__name__}: {error}".splitlines()[0])
+    return Interrupted(f"{type(error).__name__}: {error}".splitlines()[0].rstrip("."))

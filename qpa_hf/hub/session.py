@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 from huggingface_hub.utils import get_session
@@ -18,16 +19,26 @@ from qpa_hf.hub.errors import Interrupted
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # statuses that may pass
 
 
-class Clock(Protocol):
-    """What is left of the time allowed."""
+class Clock:
+    """The time allowed for one attempt.
+
+    Args:
+        seconds: for all of it.
+        silence: seconds that the Hub may stay silent within it.
+    """
+
+    def __init__(self, seconds: float, silence: float) -> None:
+        self.end, self._silence = time.monotonic() + seconds, silence
 
     @property
     def left(self) -> float:
-        """Seconds left altogether."""
+        """Seconds left."""
+        return self.end - time.monotonic()
 
     @property
     def silence(self) -> float:
-        """Seconds that one request may stay silent."""
+        """Seconds that a request may stay silent now."""
+        return max(0.001, min(self.left, self._silence))
 
 
 _clock: ContextVar[Clock | None] = ContextVar("qpa_hf_hub_clock", default=None)
@@ -81,9 +92,9 @@ def _send(send: Callable[..., httpx2.Response], request: httpx2.Request, **optio
 def _reason(response: httpx2.Response) -> str | None:
     if response.status_code in BUSY:
         return f"status {response.status_code}"
-    is_page = response.headers.get("Content-Type", "").startswith("text/html")
-    if is_page and response.request.url.path.startswith("/api/"):
-        return "an HTML page (a proxy's?) in answer"
+    is_download = response.request.method in ("GET", "HEAD") and not response.request.url.path.startswith("/api/")
+    if response.headers.get("Content-Type", "").startswith("text/html") and not is_download:
+        return "an HTML page, perhaps a proxy's, in answer"
     return None
 
 

@@ -26,6 +26,7 @@ class Exchange(BaseHTTPRequestHandler):
     """A request being answered."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # 40 ms for each answer otherwise
     server: Server
 
     def log_message(self, *args: Any) -> None:

@@ -130,12 +130,17 @@ def _resolve(exchange: Exchange, name: str, revision: str, path: str) -> None:
     return exchange.reply(302, b"", headers)
 
 
+def _harnesses(exchange: Exchange) -> None:
+    exchange.reply(200, {"standardEnvVars": [], "harnesses": {}})  # the client asks once a day
+
+
 def _storage(exchange: Exchange, sha256: str) -> None:
     exchange.send_file(exchange.server.store.path("lfs", sha256), sha256)
 
 
 MODEL = "/api/models/([^/]+/[^/]+)"
 ENDPOINTS = [
+    ("GET", "/api/agent-harnesses", _harnesses),
     ("GET", MODEL, _info),
     ("GET", f"{MODEL}/revision/([^/]+)", _info),
     ("GET", f"{MODEL}/tree/([^/]+)", _tree),
