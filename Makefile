@@ -2,7 +2,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 EXTRAS ?= dev,plots
 
-.PHONY: install test lint demo contract clean
+.PHONY: install test lint demo contract torchquantum clean
 
 # Installs the tested versions; on a machine with a GPU, install torch for it into $(VENV) first.
 install: $(VENV)/.installed
@@ -27,6 +27,14 @@ demo: install
 # The PEFT contract on every supported version of peft, each in an environment of its own.
 contract: install
 	bash .ci/contract
+
+# TorchQuantum, the paper's simulator, which needs an environment of its own: make torchquantum VENV=.venv-torchquantum
+torchquantum:
+	python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet -r benchmarks/torchquantum/requirements.txt -e ".[plots]"
+	$(PY) -m pip install --quiet --no-deps -r benchmarks/torchquantum/no_deps.txt
+	$(PY) benchmarks/torchquantum/torchvision_stand_in.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_output

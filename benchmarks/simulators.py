@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks.measure import Run
 from qpa_hf.circuit import ANSATZE, probabilities
 from qpa_hf.circuit.grouped import GroupedCircuit
+from qpa_hf.circuit.torchquantum import torchquantum_probabilities
 
 
 def _gates(angles: Any, ansatz: str) -> Iterator[tuple[str, int, Any]]:
@@ -53,22 +54,9 @@ def general(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
 
 
 def torchquantum(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
-    import torchquantum as tq
-    import torchquantum.functional as tqf
-
-    leaf, n_qubits = angles.clone().requires_grad_(), angles.shape[-1]
-    gates = {"x": tqf.rx, "y": tqf.ry, "z": tqf.rz}
-
-    def run() -> Tensor:
-        device = tq.QuantumDevice(n_wires=n_qubits, device=angles.device)
-        for gate, qubit, angle in _gates(leaf, ansatz):
-            if gate == "cnot":
-                tqf.cnot(device, wires=[qubit, qubit + 1])
-            else:
-                gates[gate](device, wires=qubit, params=angle)
-        return torch.autograd.grad(device.get_states_1d()[0].abs().square(), leaf, weights)[0]
-
-    return run
+    """TorchQuantum gate by gate, as `QPAConfig(backend="torchquantum")` runs it, differentiated by torch."""
+    leaf = angles.clone().requires_grad_()
+    return lambda: torch.autograd.grad(torchquantum_probabilities(leaf, ansatz), leaf, weights)[0]
 
 
 def _apply_pennylane(angles: Any, ansatz: str) -> None:

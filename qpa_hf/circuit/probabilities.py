@@ -122,7 +122,8 @@ def _propagate(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
 _traced_forward.register_autograd(_propagate, setup_context=_keep)
 
 
-def _check(angles: Tensor, ansatz: str) -> None:
+def check_angles(angles: Tensor, ansatz: str) -> None:
+    """Raise what `probabilities` raises for a wrong type, ansatz, shape, or for angles that are not finite."""
     n_rotations = len(find_ansatz(ansatz).rotations)
     if not isinstance(angles, Tensor) or angles.dtype not in (torch.float32, torch.float64):
         got = angles.dtype if isinstance(angles, Tensor) else type(angles).__name__
@@ -209,7 +210,7 @@ def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None 
         >>> probabilities(torch.tensor([[torch.pi, 0.0]])).round(decimals=3)  # |00> -> |10> -> |11>
         tensor([0., 0., 0., 1.])
     """
-    _check(angles, ansatz)
+    check_angles(angles, ansatz)
     n_rotations, n_qubits = len(ANSATZE[ansatz].rotations), angles.shape[-1]
     layer_dims = len(angles_shape(ansatz, 1, n_qubits))
     batch, depth = angles.shape[:-layer_dims], angles.shape[-layer_dims]

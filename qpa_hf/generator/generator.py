@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qpa_hf.circuit import check_memory, probabilities
+from qpa_hf.circuit import BACKENDS, check_memory
 from qpa_hf.generator.mapping import hidden_layers, output_layer
 from qpa_hf.generator.spec import GeneratorSpec
 
@@ -79,6 +79,7 @@ class Generator(nn.Module):
     def __init__(self, spec: GeneratorSpec, frozen: list[tuple[str, Tensor, bool]] | None = None) -> None:
         super().__init__()
         if spec.source == "circuit":
+            BACKENDS[spec.backend].require()
             check_memory(spec.n_qubits, spec.circuit_depth, spec.n_circuits, spec.ansatz)
         self.spec = spec
         self.epoch = 0  # grows whenever cached values may have gone stale without a parameter's version telling so
@@ -124,7 +125,7 @@ class Generator(nn.Module):
 
     def circuit_probabilities(self, n_states: int | None = None) -> Tensor:
         """Return the circuits' probabilities, shape (n_circuits, n_states), or of all 2**n_qubits states if None."""
-        return probabilities(self.angles, self.spec.ansatz, n_states)
+        return BACKENDS[self.spec.backend].probabilities(self.angles, self.spec.ansatz, n_states)
 
     def features(self) -> Tensor:
         """Return the inputs of the mapping model, shape (n_chunks, n_features)."""

@@ -34,6 +34,7 @@ class GeneratorSpec:
         start: "identity" (the last layer is zero) or "authors" (every layer random, the mean removed).
         source: "circuit", or one of the controls "random" and "bits".
         train_circuit: whether the angles are trained.
+        backend: the circuits' simulator, a key of `qpa_hf.circuit.BACKENDS`.
         seed: everything random in the generator comes from it.
     """
 
@@ -49,6 +50,7 @@ class GeneratorSpec:
     start: str
     source: str
     train_circuit: bool
+    backend: str
     seed: int
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 from peft import LoraConfig
 from peft.utils.peft_types import PeftType
 
-from qpa_hf.circuit import ANSATZE
+from qpa_hf.circuit import ANSATZE, BACKENDS
 from qpa_hf.generator import ACTIVATIONS, FEATURES, SOURCES, STARTS, GeneratorSpec
 from qpa_hf.tuner.refusals import refuse
 
@@ -25,6 +25,7 @@ CHOICES = {
     "activation": ACTIVATIONS,
     "start": STARTS,
     "source": SOURCES,
+    "backend": tuple(BACKENDS),
 }
 COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
 FLAGS = ("use_basis_bits", "train_circuit", "save_init")
@@ -61,6 +62,9 @@ class QPAConfig(LoraConfig):
         source (`str`, *optional*, defaults to `"circuit"`): Where the features come from. The controls are `"random"`
             (fixed Gaussian numbers in the circuits' place) and `"bits"` (only the basis state's bits).
         train_circuit (`bool`, *optional*, defaults to `True`): `False` freezes the angles.
+        backend (`str`, *optional*, defaults to `"exact"`): Simulator of the circuits: `"exact"` (ours) or
+            `"torchquantum"` (the paper's: the same numbers, dozens of times slower, to check ours against). It is no
+            property of the adapter: set `config.backend` to load one where the other simulator is not installed.
         init_seed (`int`, *optional*, defaults to 0): Everything random in the adapter comes from this seed.
         save_init (`bool`, *optional*, defaults to `True`): Save the frozen initialisation with the checkpoint; `False`
             rebuilds it from `init_seed` when loading.
@@ -87,6 +91,7 @@ class QPAConfig(LoraConfig):
     start: str = field(default="identity", metadata={"help": f"Values at step 0, one of {STARTS}."})
     source: str = field(default="circuit", metadata={"help": f"The circuit or a control, one of {SOURCES}."})
     train_circuit: bool = field(default=True, metadata={"help": "False freezes the angles."})
+    backend: str = field(default="exact", metadata={"help": f"Simulator of the circuits, one of {tuple(BACKENDS)}."})
     init_seed: int = field(default=0, metadata={"help": "Everything random comes from this seed."})
     save_init: bool = field(default=True, metadata={"help": "Save the frozen initialisation, or rebuild it."})
     layout: list[Any] | None = field(default=None, metadata={"help": "Names and shapes of the generated tensors."})
@@ -164,6 +169,7 @@ class QPAConfig(LoraConfig):
             start=self.start,
             source=self.source,
             train_circuit=self.train_circuit,
+            backend=self.backend,
             seed=self.init_seed,
         )
 
