@@ -205,7 +205,8 @@ def main() -> None:
     if options.quick:
         chunk_sizes, ranks, options.rounds = (2048, 8192), (1,), 2
     record.prepare(options)
-    missing = [TORCHQUANTUM] if SIMULATORS[TORCHQUANTUM].missing() else []
+    why = SIMULATORS[TORCHQUANTUM].missing()
+    missing = {TORCHQUANTUM: why} if why else {}
     scale_rows = [scale(kind, rank, options.rounds, options.device) for rank in ranks for kind in KINDS]
     rows = [compare(size, not missing, options.rounds, options.device) for size in chunk_sizes]
     judged = targets(rows, scale_rows, options.device)

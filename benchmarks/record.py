@@ -129,7 +129,7 @@ def _machine(device: str) -> dict[str, Any]:
 def write(
     options: argparse.Namespace,
     config: dict[str, Any],
-    missing: Sequence[str],
+    missing: dict[str, str],
     measured: dict[str, Any],
     targets: Sequence[Target],
 ) -> None:
@@ -142,14 +142,14 @@ def write(
         "versions": _versions(),
         "commit": _commit(),
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "missing": list(missing),
+        "missing": missing,
         **measured,
         "targets": [target._asdict() | {"is_met": target.is_met} for target in targets],
     }
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def show(tables: Sequence[Table], targets: Sequence[Target], missing: Sequence[str], output: Path) -> None:
+def show(tables: Sequence[Table], targets: Sequence[Target], missing: dict[str, str], output: Path) -> None:
     """Print the tables, the figures to reach, and what could not be compared."""
     console = Console()
     console = Console(width=max(console.width, WIDTH))
@@ -161,5 +161,6 @@ def show(tables: Sequence[Table], targets: Sequence[Target], missing: Sequence[s
         reached = {True: "yes", False: "[bold red]no[/]", None: "-"}[target.is_met]
         summary.add_row(target.what, f"{target.sign} {target.bound:g} {target.unit}", measured, target.where, reached)
     console.print(summary)
-    console.print("Not installed: " + (", ".join(missing) or "none"))
+    for name, why in missing.items():
+        console.print(f"Not compared: {name}: {why}")
     console.print(f"Written: {output}, {output.with_suffix('.png')}")

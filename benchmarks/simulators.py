@@ -205,8 +205,10 @@ class Simulator(NamedTuple):
         """Return why it cannot be imported, or None if it can."""
         try:
             importlib.import_module(self.module)
-        except Exception as error:  # not only ImportError: versions that do not fit raise anything
-            return str(error)
+        except ModuleNotFoundError as error:
+            return "not installed" if self.module.startswith(str(error.name)) else f"needs {error.name}"
+        except Exception as error:  # versions that do not fit raise anything; its message may name folders
+            return f"does not import ({type(error).__name__})"
         return None
 
 

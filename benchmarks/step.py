@@ -163,7 +163,8 @@ def main() -> None:
         options.shapes, options.rounds = ["tiny"], 2
     record.prepare(options)
     set_verbosity_error()
-    missing = [TORCHQUANTUM] if SIMULATORS[TORCHQUANTUM].missing() else []
+    why = SIMULATORS[TORCHQUANTUM].missing()
+    missing = {TORCHQUANTUM: why} if why else {}
     rows = [compare(shape, target, not missing, options) for shape in options.shapes for target in options.targets]
     judged = targets(rows, options.device)
     config = {"tokens": options.tokens, "batch": 1, "optimizer": f"AdamW, learning rate {LEARNING_RATE}"}
