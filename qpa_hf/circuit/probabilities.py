@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -46,8 +49,22 @@ def _without_autocast(simulate: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """Return the Triton kernels, or None where Triton is not installed; it comes with torch for CUDA."""
+    return importlib.import_module("qpa_hf.circuit.kernels") if find_spec("triton") else None
+
+
+def _kernels_for(angles: Tensor) -> ModuleType | None:
+    """Return the Triton kernels if they can simulate these circuits."""
+    kernels = _kernels() if angles.is_cuda else None
+    return kernels if kernels is not None and angles.shape[-1] <= kernels.MAX_QUBITS else None
+
+
 @_without_autocast
 def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
+    if (kernels := _kernels_for(angles)) is not None:
+        return kernels.forward(angles, ANSATZE[ansatz].rotations)
     form = _form(angles.shape[-1], ANSATZE[ansatz])
     if form == "walsh":
         p, *kept = walsh.forward(angles.squeeze(2))
@@ -59,6 +76,8 @@ def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
 
 @_without_autocast
 def _backward(angles: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
+    if (kernels := _kernels_for(angles)) is not None:
+        return kernels.backward(angles, kept, grad, ANSATZE[ansatz].rotations)
     form = _form(angles.shape[-1], ANSATZE[ansatz])
     if form == "walsh":
         state, wave = kept
