@@ -2,8 +2,8 @@
 """Small circuits on a GPU: one Triton kernel forward and one backward, for every ansatz and all circuits together.
 
 What costs time there is the number of kernels that are launched, not the arithmetic. One program simulates one
-circuit, its 2**n_qubits amplitudes spread over the registers of its threads. The backward pass undoes the gates, beginning with
-the final state, so that nothing is kept of the layers between.
+circuit, its 2**n_qubits amplitudes spread over the registers of its threads. The backward pass undoes the gates,
+beginning with the final state, so that nothing is kept of the layers between.
 """
 
 from __future__ import annotations
