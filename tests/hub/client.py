@@ -1,12 +1,14 @@
 """The genuine client in a process of its own, which forks one child for each call: imports are paid once per path.
 
-Run as a script it reads calls from standard input, one JSON line each, and answers each with the child's number, the
-child's result (unless it was killed) and an end mark.
+Run as a script it reads calls from standard input, one JSON line each. Each child answers through a pipe with a name:
+its number first, what came of the call in the end, nothing more if it was killed.
 """
 
+import itertools
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -15,48 +17,38 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 PATHS = {"lfs": {"HF_HUB_DISABLE_XET": "1"}, "xet": {"HF_HUB_DISABLE_XET": "0"}}
-# hf_xet retries in Rust, by settings of its own: the same number of attempts as everywhere, without waiting.
+# hf_xet retries by itself, by settings of its own: once, without waiting.
 XET = {
     "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "1",
     "HF_XET_CLIENT_RETRY_BASE_DELAY": "1ms",
     "HF_XET_CLIENT_READ_TIMEOUT": "700ms",
 }
 POLICY = {
-    "attempts": 5,
+    "attempts": 6,
     "total_seconds": 60.0,
     "attempt_seconds": 30.0,
     "silence_seconds": 20.0,
     "first_wait": 0.001,
     "longest_wait": 0.002,
 }
+LOGGERS = ("huggingface_hub", "qpa_hf", "httpx2", "httpcore2")
 
 
 class Call:
-    """One call in a forked child.
+    """One call, running in a forked child."""
 
-    Args:
-        client: who makes it.
-    """
-
-    def __init__(self, client, call):
-        self.client = client
-        client.process.stdin.write(json.dumps(call) + "\n")
-        client.process.stdin.flush()
-        self.pid = self._line()["pid"]
-
-    def _line(self):
-        return json.loads(self.client.process.stdout.readline())
+    def __init__(self, pipe):
+        self.pipe = pipe.open()
+        self.pid = json.loads(self.pipe.readline())["pid"]
 
     def result(self):
-        """Wait for the child and return what came of it: "value" or "error" and "message", and its "log"."""
-        result = {}
-        while "end" not in (line := self._line()):
-            result |= line
-        return result
+        """Wait for the end and return what came of it: "value", or "error" and "message"; and the "log"."""
+        with self.pipe:
+            return json.loads(self.pipe.read() or "{}")
 
     def kill(self):
         """End the child at once."""
-        os.kill(self.pid, 9)
+        os.kill(self.pid, signal.SIGKILL)
         return self.result()
 
 
@@ -67,31 +59,30 @@ class Client:
         path: "lfs" or "xet".
         url: the Hub's address.
         home: directory for the client's own files.
-        env: further environment variables.
     """
 
-    def __init__(self, path, url, home, **env):
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
-        clean |= {
-            "HF_ENDPOINT": url,
-            "HF_HOME": str(home),
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "OMP_NUM_THREADS": "1",
-        }
+    def __init__(self, path, url, home):
+        home.mkdir()
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+        env |= {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(Path(__file__))]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.path = path
-        self.process = subprocess.Popen(command, cwd=TESTS, env=clean | PATHS[path] | XET | env, **pipes)
+        pipe, env = subprocess.PIPE, env | PATHS[path] | XET
+        self.process = subprocess.Popen(command, cwd=TESTS, env=env, stdin=pipe, text=True)
+        self.home, self.numbers = home, itertools.count()
 
     def close(self):
         """End the process."""
         self.process.stdin.close()
-        self.process.stdout.close()
         self.process.wait()
 
-    def start(self, function, *args, policy=None, **kwargs):
+    def start(self, function, *args, policy=None, offline=False, **kwargs):
         """Start a call of `qpa_hf.hub`'s function of this name and return it while it runs."""
-        return Call(self, {"function": function, "args": args, "kwargs": kwargs, "policy": POLICY | (policy or {})})
+        pipe = self.home / f"call{next(self.numbers)}"
+        os.mkfifo(pipe)
+        call = {"function": function, "args": args, "kwargs": kwargs, "policy": POLICY | (policy or {})}
+        self.process.stdin.write(json.dumps(call | {"pipe": str(pipe), "offline": offline}) + "\n")
+        self.process.stdin.flush()
+        return Call(pipe)
 
     def call(self, function, *args, **kwargs):
         """Call `qpa_hf.hub`'s function of this name and return what came of it."""
@@ -103,10 +94,9 @@ def run(call):
     import qpa_hf.hub
 
     text = StringIO()
-    handler = logging.StreamHandler(text)
-    for name in ("huggingface_hub", "qpa_hf", "httpx2", "httpcore2"):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
-        logger.handlers, logger.level = [handler], logging.DEBUG
+        logger.handlers, logger.level = [logging.StreamHandler(text)], logging.DEBUG
     result = {}
     try:
         policy = qpa_hf.hub.RetryPolicy(**call["policy"])
@@ -119,19 +109,26 @@ def run(call):
     return result | {"log": text.getvalue()}
 
 
+def answer(call):
+    """Make a call in this child, and answer through its pipe."""
+    from huggingface_hub import constants
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    constants.HF_HUB_OFFLINE = call["offline"]  # read once from the environment, which all children share
+    with open(call["pipe"], "w") as pipe:
+        print(json.dumps({"pid": os.getpid()}), file=pipe, flush=True)
+        print(json.dumps(run(call)), file=pipe, flush=True)
+
+
 def serve():
     """Fork a child for each line of standard input."""
     import qpa_hf.hub  # noqa: F401
 
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            os.close(0)
-            print(json.dumps({"pid": os.getpid()}), flush=True)
-            print(json.dumps(run(json.loads(line))), flush=True)
+        if os.fork() == 0:
+            answer(json.loads(line))
             os._exit(0)
-        os.waitpid(child, 0)
-        print(json.dumps({"end": True}), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TOKENS = {"hf_writes": ("alice", "write"), "hf_reads": ("alice", "read"), "hf_bob": ("bob", "write")}
 AFTER_WORK = ("lost", "hang_after", "exit_after")
-DAMAGES_ANSWER = ("cut", "stall", "short", "flip")
+DAMAGES_ANSWER = ("cut", "stall", "trickle", "short", "flip")
 
 
 class Exchange(BaseHTTPRequestHandler):
@@ -123,11 +123,12 @@ class Exchange(BaseHTTPRequestHandler):
         self._head(status, len(data), headers or {})
         if self.command == "HEAD":
             return
-        if damaged and fault.what in ("cut", "stall"):
+        if damaged and fault.what in ("cut", "stall", "trickle"):
             self.wfile.write(data[: fault.at])
-            self.wfile.flush()
             if fault.what == "stall":
                 self.server.hang()
+            if fault.what == "trickle":
+                self.server.trickle(self, data)
             raise Dropped
         self.wfile.write(data)
 

@@ -25,7 +25,8 @@ class Fault:
             "echo" (an error that repeats the client's credentials), "drop", "cut_upload" (after `at` bytes of the
             request), "hang" (silence), "exit" (the Hub dies), "other_commit" (somebody else commits first).
             After the work is done: "lost" (the answer never comes), "hang_after", "exit_after".
-            To the answer of a GET: "cut" (after `at` bytes), "stall" (silence after `at` bytes), "short" (`at` bytes,
+            To the answer of a GET: "cut" (after `at` bytes), "stall" (silence after `at` bytes), "trickle"
+            (a byte now and then), "short" (`at` bytes,
             said to be all), "flip" (the byte `at` is changed), "no_range" (the asked range is ignored).
         times: how often it happens.
         skip: how many matching requests go well first.
@@ -36,6 +37,7 @@ class Fault:
         clean: end the connection in order (FIN) instead of resetting it (RST).
         files: for "other_commit": {path: text}.
         branch: for "other_commit".
+        happened: how often it has happened.
     """
 
     request: str
@@ -49,6 +51,7 @@ class Fault:
     clean: bool = False
     files: dict[str, str] | None = None
     branch: str = "main"
+    happened: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
@@ -71,5 +74,6 @@ class Faults:
                         fault.skip -= 1
                         continue
                     fault.times -= 1
+                    fault.happened += 1
                     return fault
         return None

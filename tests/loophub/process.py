@@ -81,14 +81,22 @@ class LoopHub:
         return self._ask("log")
 
     @property
+    def unused(self) -> list[str]:
+        """The expressions of faults that have not happened."""
+        return self._ask("unused")
+
+    @property
     def repos(self) -> dict[str, Any]:
         """All repositories, as the store keeps them."""
         return self._ask("repos")
 
-    @property
-    def problems(self) -> list[str]:
-        """Files of any commit that are missing or damaged."""
-        return self._ask("problems")
+    def repo(self, name: str) -> dict[str, Any] | None:
+        """Return one repository, or None."""
+        return self._ask(f"repos/{name}")
+
+    def problems(self, name: str) -> list[str]:
+        """Return the files of any commit of a repository that are missing or damaged."""
+        return self._ask(f"problems/{name}")
 
     def _ask(self, path: str, data: Any = None) -> Any:
         request = Request(f"{self.url}/_control/{path}", None if data is None else json.dumps(data).encode())

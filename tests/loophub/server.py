@@ -20,6 +20,7 @@ from loophub.faults import Dropped, Fault, Faults
 from loophub.store import HubError, Store
 
 Endpoint = tuple[str, str, Callable[..., Any]]  # method, address, function of the exchange and the address's parts
+PAUSE = 0.02  # seconds between the bytes of a trickle
 LONGEST_WAIT = 60.0  # seconds a test waits for a request to hang
 
 
@@ -97,14 +98,14 @@ class Server(ThreadingHTTPServer):
         if what == "exit":
             os._exit(9)
         if what == "other_commit":
-            self._other_commit(fault)
+            self._other_commit(fault, _repo_of(exchange.route))
 
-    def _other_commit(self, fault: Fault) -> None:
+    def _other_commit(self, fault: Fault, name: str) -> None:
         with self.store.lock:
-            for repo in self.store.repos.values():
-                tree = dict(repo["commits"][repo["branches"][fault.branch]]["tree"])
-                tree |= {path: self.store.git_entry(text.encode()) for path, text in (fault.files or {}).items()}
-                self.store.commit(repo, fault.branch, tree, "somebody else's commit", "carol")
+            repo = self.store.repos[name]
+            tree = dict(repo["commits"][repo["branches"][fault.branch]]["tree"])
+            tree |= {path: self.store.git_entry(text.encode()) for path, text in (fault.files or {}).items()}
+            self.store.commit(repo, fault.branch, tree, "somebody else's commit", "carol")
 
     def lose(self, fault: Fault) -> None:
         """The work is done; the answer stays away."""
@@ -114,10 +115,21 @@ class Server(ThreadingHTTPServer):
             self.hang()
         raise Dropped
 
+    def trickle(self, exchange: Exchange, data: bytes) -> None:
+        """Send a byte now and then until the client goes away."""
+        for byte in data:
+            exchange.wfile.write(bytes([byte]))
+            threading.Event().wait(PAUSE)
+
     def hang(self) -> None:
         """Say nothing any more; the thread ends with the process."""
         self.hanging.release()
         threading.Event().wait()
+
+
+def _repo_of(route: str) -> str:
+    parts = route.removeprefix("/api/models").strip("/").split("/")
+    return "/".join(parts[:2]).removesuffix(".git")
 
 
 def _add_fault(exchange: Exchange) -> None:
@@ -129,6 +141,10 @@ def _clear(exchange: Exchange) -> None:
     exchange.server.faults.waiting.clear()
     exchange.server.log.clear()
     exchange.reply(200, {})
+
+
+def _unused(exchange: Exchange) -> None:
+    exchange.reply(200, [fault.request for fault in exchange.server.faults.waiting if not fault.happened])
 
 
 def _log(exchange: Exchange) -> None:
@@ -143,8 +159,12 @@ def _repos(exchange: Exchange) -> None:
     exchange.reply(200, exchange.server.store.repos)
 
 
-def _problems(exchange: Exchange) -> None:
-    exchange.reply(200, exchange.server.store.problems())
+def _repo(exchange: Exchange, name: str) -> None:
+    exchange.reply(200, exchange.server.store.repos.get(name))
+
+
+def _problems(exchange: Exchange, name: str) -> None:
+    exchange.reply(200, exchange.server.store.problems(name))
 
 
 def _change(exchange: Exchange, name: str) -> None:
@@ -156,9 +176,11 @@ CONTROL: list[Endpoint] = [
     ("POST", "/_control/fault", _add_fault),
     ("POST", "/_control/clear", _clear),
     ("GET", "/_control/log", _log),
+    ("GET", "/_control/unused", _unused),
     ("GET", "/_control/hang", _await_hang),
     ("GET", "/_control/repos", _repos),
-    ("GET", "/_control/problems", _problems),
+    ("GET", "/_control/repos/(.+)", _repo),
+    ("GET", "/_control/problems/(.+)", _problems),
     ("POST", "/_control/repos/(.+)", _change),
 ]
 

@@ -129,15 +129,11 @@ class Store:
             raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return found[0]
 
-    def problems(self) -> list[str]:
-        """Return every file of every commit that is missing or has the wrong hash."""
-        found = []
-        for name, repo in self.repos.items():
-            for oid, commit in repo["commits"].items():
-                for path, entry in commit["tree"].items():
-                    if not self._is_whole(entry):
-                        found.append(f"{name} {oid} {path}")
-        return found
+    def problems(self, name: str) -> list[str]:
+        """Return every file of every commit of a repository that is missing or has the wrong hash."""
+        commits = self.repos[name]["commits"] if name in self.repos else {}
+        trees = [(oid, path, entry) for oid in commits for path, entry in commits[oid]["tree"].items()]
+        return [f"{oid} {path}" for oid, path, entry in trees if not self._is_whole(entry)]
 
     def _is_whole(self, entry: Entry) -> bool:
         try:
