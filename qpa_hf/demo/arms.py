@@ -25,6 +25,7 @@ from transformers import (
 
 from qpa_hf import QPAConfig, materialize
 from qpa_hf.demo.fresh import perplexity
+from qpa_hf.training.run import QuietProgress, last_checkpoint
 
 BASE = Path(__file__).parent / "base"
 SEED = 0
@@ -112,7 +113,7 @@ def run(arm: Arm, folder: Path, train: Tensor, held_out: Tensor, steps: int) -> 
     before = perplexity(model, held_out)
     checkpoints = folder / f"run-{mark}"
     trainer = trainer_for(arm, model, checkpoints, train, steps)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     after = perplexity(model, held_out)
     native, plain = folder / "native", folder / "adapter"
     model.save_pretrained(str(native))
@@ -137,21 +138,8 @@ def run(arm: Arm, folder: Path, train: Tensor, held_out: Tensor, steps: int) -> 
     return record
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    """Return the newest complete checkpoint: an interrupted save lacks trainer_state.json, which is written last."""
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
-
-
 def _weights_bytes(folder: Path) -> int:
     return (folder / "adapter_model.safetensors").stat().st_size
-
-
-class QuietProgress(ProgressCallback):
-    """Trainer's progress bar, without a printed dictionary for each logged step: the losses go into the picture."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        pass
 
 
 def trainer_for(arm: Arm, model: PeftModel, folder: Path, train: Tensor, steps: int) -> Trainer:

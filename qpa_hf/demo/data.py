@@ -6,9 +6,10 @@ import hashlib
 from functools import cache
 from pydoc_data.topics import topics
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+from qpa_hf.evaluation import text_blocks
 
 HELD_OUT_SHARE = 5  # one topic in so many, chosen by a hash of its name
 SALT = "0"  # goes before the name; the first of "0", "1", ... tried: a fifth of the topics, and 19 % of the text
@@ -43,8 +44,4 @@ def distinct_topics() -> tuple[str, ...]:
 def blocks(tokenizer: PreTrainedTokenizerBase, held_out: bool) -> Tensor:
     """Return one part of the documentation as token blocks, shape (n_blocks, context length), no padding."""
     texts = [topics[name] for name in distinct_topics() if is_held_out(name) == held_out]
-    encoded = tokenizer(texts, verbose=False)["input_ids"]
-    stream = [token for ids in encoded for token in (tokenizer.eos_token_id, *ids)]
-    length = tokenizer.model_max_length
-    n_blocks = len(stream) // length
-    return torch.tensor(stream[: n_blocks * length]).view(n_blocks, length)
+    return text_blocks(tokenizer, texts, tokenizer.model_max_length)

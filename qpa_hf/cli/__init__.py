@@ -1,0 +1,5 @@
+"""The `qpa` command."""
+
+from qpa_hf.cli.main import main
+
+__all__ = ["main"]

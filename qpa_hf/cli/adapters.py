@@ -1,0 +1,64 @@
+"""Commands on an adapter that is there already: `qpa materialize`, `inspect`, `push`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from qpa_hf.cli.plan import AsJson
+from qpa_hf.hub import download
+from qpa_hf.hub import push as push_to_hub
+from qpa_hf.inspection import inspect as inspect_folder
+from qpa_hf.materialize import materialize as write_plain
+
+
+def materialize(
+    native: Annotated[Path, typer.Argument(help="Directory of a saved QPA adapter.")],
+    adapter: Annotated[Path, typer.Argument(help="Directory to write the plain LoRA adapter to.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the adapter that a saved generator generates as a plain LoRA checkpoint. Needs no base model."""
+    written = write_plain(native, adapter)
+    print(json.dumps({"adapter": str(written)}) if as_json else f"Plain LoRA adapter written to {written}")
+
+
+def inspect(
+    adapter: Annotated[str, typer.Argument(help="Directory or Hub id of a native or materialized adapter.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit, for a Hub id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is in an adapter: its kind, base model, sizes, counts, norms, and what its run recorded."""
+    folder = Path(adapter)
+    if not folder.is_dir():
+        folder = Path(download(adapter, revision=revision))
+    found = inspect_folder(folder)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("", adapter, show_lines=False)
+    for name, value in found.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
+
+
+def push(
+    adapter: Annotated[Path, typer.Argument(help="Directory of a native or materialized adapter.")],
+    repo_id: Annotated[str, typer.Argument(help="Where to push it: name/repository.")],
+    private: Annotated[bool | None, typer.Option(help="Whether a new repository is private.")] = None,
+    create_pr: Annotated[bool, typer.Option(help="Open a pull request instead of pushing to the branch.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag the commit.")] = None,
+    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Push an adapter with its card to the Hub in one commit, and compare what arrived."""
+    commit = push_to_hub(adapter, repo_id, private=private, create_pr=create_pr, tag=tag, commit_message=message)
+    where = commit.pr_url or commit.commit_url
+    print(json.dumps({"commit": commit.oid, "url": where}) if as_json else f"Pushed: {where}")
+
+
+COMMANDS = (materialize, inspect, push)

@@ -1,0 +1,41 @@
+"""The `qpa` command: its subcommands, and what every one of them does with an error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import typer
+
+from qpa_hf.cli import adapters, plan, runs
+from qpa_hf.hub import HubError
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    help="Quantum parameter adaptation for PEFT: train adapters whose weights a quantum circuit generates, collapse "
+    "them into plain LoRA, look at them and share them.",
+    no_args_is_help=True,
+)
+for module in (plan, runs, adapters):
+    for command in module.COMMANDS:
+        app.command()(command)
+
+
+def main() -> None:
+    """Run the command line: 0 is success, 1 a failure, 2 bad input, each of the last two with one sentence."""
+    # PEFT and transformers against each other; nothing that a user can act on.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        _stop(error, BAD_INPUT)
+    except (HubError, RuntimeError, ImportError, MemoryError) as error:
+        _stop(error, FAILED)
+    except KeyboardInterrupt:
+        _stop("Interrupted. The same command goes on where this one stopped.", INTERRUPTED)
+
+
+def _stop(message: object, code: int) -> None:
+    print(f"Error: {message}" if code != INTERRUPTED else message, file=sys.stderr)
+    sys.exit(code)

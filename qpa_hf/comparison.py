@@ -1,0 +1,216 @@
+"""QPA beside LoRA, its own controls and PEFT's frugal methods, on the same model, text and budget of tuning."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import peft
+from peft import PeftConfig
+from scipy.stats import bootstrap
+from transformers import AutoConfig
+
+from qpa_hf.checkpoint import write_text
+from qpa_hf.training.data import TextData, read_data
+from qpa_hf.training.run import claim, fit, load_tokenizer
+from qpa_hf.training.settings import RunSettings, check_names
+
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+DEVELOPMENT_SHARE = 8  # one training block in so many, the last ones, serves to choose the learning rates
+QPA = "QPA"
+SHARED = ("target_modules", "task_type", "fan_in_fan_out", "layers_to_transform", "modules_to_save")
+
+
+def _shared(settings: RunSettings) -> dict[str, Any]:
+    given = {"task_type": "CAUSAL_LM"} | settings.adapter
+    return {name: given[name] for name in SHARED if name in given}
+
+
+def _lora(r: int, **more: Any) -> Callable[[RunSettings, int], PeftConfig]:
+    return lambda settings, _: peft.LoraConfig(r=r, lora_alpha=2 * r, **_shared(settings), **more)
+
+
+def _qpa(**changes: Any) -> Callable[[RunSettings, int], PeftConfig]:
+    def config(settings: RunSettings, seed: int) -> PeftConfig:
+        adapter = settings.adapter | changes | {"init_seed": seed}
+        return RunSettings(settings.model, settings.data, adapter, settings.training).adapter_config()
+
+    return config
+
+
+def _method(name: str, **fields: Any) -> Callable[[RunSettings, int], PeftConfig]:
+    """A method of PEFT; a version of PEFT without it leaves the arm out."""
+    return lambda settings, _: getattr(peft, name)(**_shared(settings), **fields)
+
+
+def _vb_lora(settings: RunSettings, _: int) -> PeftConfig:
+    width = AutoConfig.from_pretrained(settings.model).hidden_size
+    return peft.VBLoRAConfig(r=4, num_vectors=64, vector_length=math.gcd(width, 256), **_shared(settings))
+
+
+# Sizes are the methods' own small ones; what they come to in trainable numbers is in the table and the picture.
+ARMS: dict[str, Callable[[RunSettings, int], PeftConfig]] = {
+    "LoRA r=1": _lora(1),
+    "LoRA r=2": _lora(2),
+    "LoRA r=8": _lora(8),
+    "DoRA r=1": _lora(1, use_dora=True),
+    QPA: _qpa(),
+    "QPA, random numbers": _qpa(source="random"),
+    "QPA, basis bits": _qpa(source="bits"),
+    "QPA, frozen angles": _qpa(train_circuit=False),
+    "VeRA": _method("VeraConfig", r=64),
+    "VB-LoRA": _vb_lora,
+    "FourierFT": _method("FourierFTConfig", n_frequency=100),
+    "Uni-LoRA": _method("UniLoraConfig", theta_d_length=1024),
+    "TinyLoRA": _method("TinyLoraConfig"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a comparison runs.
+
+    Args:
+        arms: keys of `ARMS`; all if empty.
+        rates: learning rates that every arm chooses from.
+        n_seeds: runs of each arm at its chosen rate.
+    """
+
+    arms: tuple[str, ...] = ()
+    rates: tuple[float, ...] = RATES
+    n_seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm's result."""
+
+    arm: str
+    n_trainable: int
+    rate: float
+    values: list[float]  # perplexity on the validation text, by seed
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds, if there are several."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass
+class Comparison:
+    """All arms' results, and why others are missing."""
+
+    rows: list[Row]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, with the paired differences, for machines."""
+        rows = [asdict(row) | {"mean": row.mean, "spread": row.spread} for row in self.rows]
+        return {"rows": rows, "left_out": self.left_out, "against_qpa": self.differences()}
+
+    def differences(self) -> dict[str, dict[str, Any]]:
+        """Return QPA's perplexity minus each other arm's, paired by seed, with a 95 % bootstrap interval."""
+        own = next((row for row in self.rows if row.arm == QPA), None)
+        if own is None:
+            return {}
+        found = {}
+        for row in self.rows:
+            if row.arm != QPA:
+                pairs = [a - b for a, b in zip(own.values, row.values, strict=True)]
+                found[row.arm] = {"mean": statistics.fmean(pairs), "interval": _interval(pairs)}
+        return found
+
+    def sentences(self) -> list[str]:
+        """Say what the differences say, and no more."""
+        lines = []
+        for arm, difference in self.differences().items():
+            word = "below" if difference["mean"] < 0 else "above"
+            line = f"QPA's perplexity is {abs(difference['mean']):.2f} {word} that of {arm}"
+            interval = difference["interval"]
+            if interval is None:
+                lines.append(f"{line}, in one run of each: too little to tell a difference from chance.")
+            else:
+                lines.append(f"{line} (95 % interval of the difference {interval[0]:.2f} to {interval[1]:.2f}).")
+        return lines
+
+
+def _interval(pairs: list[float]) -> tuple[float, float] | None:
+    if len(pairs) < 2:
+        return None
+    found = bootstrap((pairs,), statistics_mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def statistics_mean(values: Any, axis: int = -1) -> Any:
+    """Return the mean along an axis, as `scipy.stats.bootstrap` asks for it."""
+    return values.mean(axis=axis)
+
+
+def compare(settings: RunSettings, folder: Path, options: Options) -> Comparison:
+    """Run every arm: first each learning rate once, on a part of the training text, then the best one with each seed.
+
+    Every finished run is a JSON file of its own in `folder/runs`, which is not run again.
+
+    Raises:
+        ValueError: for an unknown arm.
+        FileExistsError: if the folder holds a comparison with other settings.
+    """
+    check_names(options.arms, ARMS, "A comparison")
+    data = read_data(settings.data, load_tokenizer(settings.model))
+    claim(folder, settings)
+    n_development = max(1, len(data.train) // DEVELOPMENT_SHARE)
+    tuning = TextData(data.train[:-n_development], data.train[-n_development:], data.name, "development")
+    result = Comparison([])
+    for arm in options.arms or ARMS:
+        runs = _Runs(arm, settings, folder)
+        try:
+            scores = {rate: runs.result(tuning, rate, 0, "tuning")["perplexity"] for rate in options.rates}
+        except (ValueError, TypeError, AttributeError, NotImplementedError, KeyError) as error:
+            result.left_out[arm] = " ".join(str(error).split())
+            continue
+        rate = min(scores, key=lambda r: (math.isnan(scores[r]), scores[r]))
+        finished = [runs.result(data, rate, seed, "final") for seed in range(options.n_seeds)]
+        result.rows.append(Row(arm, finished[0]["n_trainable"], rate, [run["perplexity"] for run in finished]))
+    write_text(folder / "comparison.json", json.dumps(result.to_dict(), indent=2) + "\n")
+    return result
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of one arm, each recorded in a file."""
+
+    arm: str
+    settings: RunSettings
+    folder: Path
+
+    def result(self, data: TextData, rate: float, seed: int, purpose: str) -> dict[str, Any]:
+        slug = "".join(c if c.isalnum() else "-" for c in self.arm.lower())
+        path = self.folder / "runs" / f"{slug}-{purpose}-rate-{rate:g}-seed-{seed}.json"
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        config = ARMS[self.arm](self.settings, seed)
+        scratch = self.folder / "scratch"
+        finished = fit(config, self.settings, data, scratch, learning_rate=rate, seed=seed, save_strategy="no")
+        result = {
+            "arm": self.arm,
+            "purpose": purpose,
+            "learning_rate": rate,
+            "seed": seed,
+            "n_trainable": finished.n_trainable,
+            "perplexity_before": finished.perplexity_before,
+            "perplexity": finished.perplexity,
+            "losses": finished.losses,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(result) + "\n")
+        return result

@@ -1,0 +1,47 @@
+"""Evaluate a model on text files, with an adapter of any form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from qpa_hf.evaluation.perplexity import padded_perplexity, perplexity
+from qpa_hf.evaluation.text import text_blocks
+from qpa_hf.hub import load
+
+
+def evaluate_files(
+    model: str, files: Sequence[Path], adapter: str | None, block_length: int, padded: bool
+) -> dict[str, Any]:
+    """Return the standard perplexity on text files, and the paper's padded one if asked for.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if the text does not fill one block.
+    """
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no text file {file}. Name one with --text.")
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    blocks = text_blocks(tokenizer, texts, block_length)
+    network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    if adapter is not None:
+        is_local = Path(adapter).is_dir()
+        network = PeftModel.from_pretrained(network, adapter) if is_local else load(adapter, network)
+    found = {
+        "model": model,
+        "adapter": adapter,
+        "block_length": block_length,
+        "predicted_tokens": blocks.shape[0] * (blocks.shape[1] - 1),
+        "perplexity": perplexity(network, blocks, progress=True),
+    }
+    if padded:
+        lines = [line for text in texts for line in text.splitlines()]
+        found["padded_perplexity"] = padded_perplexity(network, tokenizer, lines, block_length, progress=True)
+    return found

@@ -1,0 +1,93 @@
+"""Perplexity as everyone defines it, and as the authors' code computes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+METRIC_PATH = str(Path(__file__).with_name("metric") / "qpa_perplexity.py")  # for `evaluate.load`, which needs no Hub
+BATCH_SIZE = 8
+
+
+@torch.no_grad()
+def _cross_entropy(
+    model: nn.Module, ids: Tensor, labels: Tensor, mask: Tensor, batch_size: int, progress: bool
+) -> float:
+    """Return the mean cross-entropy in nats over the labels that are not -100; ids, labels, mask: (n_rows, length)."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    total, n_predicted = 0.0, 0
+    try:
+        starts = range(0, len(ids), batch_size)
+        for start in track(starts, "evaluating", transient=True, disable=not progress):
+            rows = slice(start, start + batch_size)
+            logits = model(input_ids=ids[rows].to(device), attention_mask=mask[rows].to(device)).logits[:, :-1]
+            targets = labels[rows, 1:].to(device)
+            total += F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum").item()
+            n_predicted += int((targets != -100).sum())
+    finally:
+        model.train(was_training)
+    return total / n_predicted
+
+
+def perplexity(model: nn.Module, blocks: Tensor, batch_size: int = BATCH_SIZE, progress: bool = False) -> float:
+    """Return the standard perplexity: exp of the mean cross-entropy per predicted token.
+
+    Args:
+        model: a causal language model.
+        blocks: token ids, shape (n_blocks, length), no padding; the first token of a block is not predicted.
+        batch_size: blocks at a time.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: if there is no block with at least two tokens.
+    """
+    if blocks.dim() != 2 or not len(blocks) or blocks.shape[1] < 2:
+        raise ValueError(
+            f"`blocks` must have shape (n_blocks, length) with at least 1 block of 2 tokens, got "
+            f"{tuple(blocks.shape)}. Use a longer text or a shorter block length."
+        )
+    return math.exp(_cross_entropy(model, blocks, blocks, torch.ones_like(blocks), batch_size, progress))
+
+
+def padded_perplexity(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    length: int = 128,
+    batch_size: int = BATCH_SIZE,
+    progress: bool = False,
+) -> float:
+    """Return the paper's perplexity, which counts padding: comparable with its tables and with nothing else.
+
+    Each text is one sequence, cut or padded with the end-of-text token to a fixed length, and the padding tokens are
+    predicted like all others. Most of them are easy, so values near 1.6 are no sign of a good model.
+
+    Source: the authors' published code; the paper (https://huggingface.co/papers/2410.09846) does not mention it.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        texts: the sequences, empty ones included.
+        length: tokens per sequence.
+        batch_size: sequences at a time.
+        progress: whether to show a progress bar.
+    """
+    if not texts or length < 2:
+        raise ValueError(
+            f"Got {len(texts)} texts and `length`={length}; at least 1 text and a length of 2 are needed."
+        )
+    rows = [ids[:length] for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+    mask[:, 0] = 1  # an empty text: attention needs something to look at
+    return math.exp(_cross_entropy(model, ids, ids, mask, batch_size, progress))

@@ -1,0 +1,67 @@
+"""What is in the directory of an adapter."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+
+from qpa_hf.checkpoint import read_weights
+from qpa_hf.hub.folder import form_of
+from qpa_hf.model_cards import RunRecord
+from qpa_hf.tuner import QPAConfig
+from qpa_hf.tuner.slots import own_slots, slots_of
+
+
+def inspect(folder: Path) -> dict[str, Any]:
+    """Return what a native or materialized adapter is, without its base model.
+
+    Raises:
+        ValueError: if the directory holds neither, or something damaged.
+    """
+    form = form_of(folder)
+    weights = read_weights(folder)
+    config = (QPAConfig if form == "native" else LoraConfig).from_pretrained(str(folder))
+    found: dict[str, Any] = {
+        "form": form,
+        "base_model": config.base_model_name_or_path,
+        "rank": config.r,
+        "lora_alpha": config.lora_alpha,
+        "target_modules": sorted(config.target_modules) if config.target_modules else None,
+        "tensors": len(weights),
+        "numbers": sum(tensor.numel() for tensor in weights.values()),
+        "bytes": sum(tensor.nbytes for tensor in weights.values()),
+        "largest_value": max(
+            (tensor.abs().max().item() for tensor in weights.values() if tensor.numel()), default=0.0
+        ),
+    }
+    if isinstance(config, QPAConfig):
+        found |= _generator(config)
+    record = RunRecord.load(folder)
+    if record is not None:
+        found |= {f"result_{r.metric}": r.value for r in record.results}
+        found |= {"trained_steps": record.steps, "learning_rate": record.hyperparameters.get("learning_rate")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _generator(config: QPAConfig) -> dict[str, Any]:
+    slots = own_slots(slots_of(config.layout or []))
+    spec = config.generator_spec(sum(math.prod(slot.shape) for slot in slots))
+    circuit = {
+        "circuits": spec.n_circuits,
+        "qubits": spec.n_qubits,
+        "depth": spec.circuit_depth,
+        "ansatz": spec.ansatz,
+        "backend": spec.backend,
+    }
+    return (circuit if spec.source == "circuit" else {}) | {
+        "source": spec.source,
+        "chunk_size": spec.chunk_size,
+        "generated_numbers": spec.n_values,
+        "trainable_numbers": spec.n_trainable,
+        "trainable_angles": spec.n_angles if spec.train_circuit else 0,
+        "trainable_hidden": spec.n_hidden,
+        "trainable_output": spec.n_output,
+    }

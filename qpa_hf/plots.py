@@ -1,0 +1,116 @@
+"""Pictures of a run and of a comparison, where matplotlib is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+
+from qpa_hf.circuit import ANSATZE
+from qpa_hf.comparison import QPA, Comparison
+from qpa_hf.training.run import Finished
+
+MOST_LINES = 8  # more layers than these are drawn without a name
+
+
+def is_available() -> bool:
+    """Whether matplotlib is installed (`pip install 'qpa-hf[plots]'`)."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def _figure() -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    return figure, figure.subplots()
+
+
+def of_run(finished: Finished, folder: Path) -> list[Path]:
+    """Write loss.png, probabilities.png and singular_values.png; return what was written, none without matplotlib."""
+    if not is_available():
+        return []
+    model: Any = finished.model
+    generator = model.base_model.lora_qpa["default"]
+    written = [_losses(finished, folder / "loss.png")]
+    with torch.no_grad():
+        if generator.spec.source == "circuit":
+            p, is_real = generator.circuit_probabilities(), ANSATZE[generator.spec.ansatz].is_real
+            written.append(_probabilities(p, is_real, folder / "probabilities.png"))
+        written.append(_singular_values(model, folder / "singular_values.png"))
+    return written
+
+
+def _losses(finished: Finished, path: Path) -> Path:
+    figure, axes = _figure()
+    axes.plot(*zip(*finished.losses, strict=True), marker=".")
+    axes.set(xlabel="training step", ylabel="training loss (nats per token)", title="Training loss")
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _probabilities(p: Tensor, is_real: bool, path: Path) -> Path:
+    """Histogram of 2^N p over basis states, p: (n_circuits, 2**n_qubits), beside the law of random states.
+
+    Porter and Thomas: chi-squared with one degree of freedom for real amplitudes, exponential for complex ones.
+    """
+    figure, axes = _figure()
+    scaled = (p * p.shape[1]).flatten().cpu().numpy()
+    axes.hist(scaled, bins=60, density=True, log=True, label=f"{len(p)} circuits, {p.shape[1]:,} basis states each")
+    x = torch.linspace(0.01, float(scaled.max()), 400)
+    law = torch.exp(-x / 2) / torch.sqrt(2 * torch.pi * x) if is_real else torch.exp(-x)
+    axes.plot(x, law, color="black", label=f"random {'real' if is_real else 'complex'} states")
+    axes.set(
+        xlabel="probability times number of basis states", ylabel="density", title="Probabilities of the circuits"
+    )
+    axes.set_ylim(bottom=1e-4)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _singular_values(model: Any, path: Path) -> Path:
+    """Singular values of each layer's weight change, from two small triangular factors instead of the product."""
+    figure, axes = _figure()
+    layers: dict[str, Any] = {
+        name: m for name, m in model.named_modules() if isinstance(m, LoraLayer) and "default" in m.lora_A
+    }
+    for name, layer in layers.items():
+        a, b = layer.lora_A["default"].weight.flatten(1), layer.lora_B["default"].weight.flatten(1)
+        product = torch.linalg.qr(b).R @ torch.linalg.qr(a.t()).R.t()
+        values = layer.scaling["default"] * torch.linalg.svdvals(product)
+        label = name.removeprefix("base_model.model.") if len(layers) <= MOST_LINES else None
+        axes.plot(range(1, len(values) + 1), values.cpu(), marker="o", label=label, alpha=0.7)
+    if layers and len(layers) <= MOST_LINES:
+        axes.legend(fontsize="small")
+    title = f"Singular values of the weight change ({len(layers)} layers)"
+    axes.set(xlabel="index", ylabel="singular value", yscale="log", title=title)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def of_comparison(result: Comparison, folder: Path) -> Path | None:
+    """Write comparison.png, quality against trainable numbers; return None without matplotlib."""
+    if not is_available() or not result.rows:
+        return None
+    figure, axes = _figure()
+    for row in result.rows:
+        marker = "*" if row.arm == QPA else "s" if row.arm.startswith(QPA) else "o"
+        size = 12 if row.arm == QPA else 7
+        axes.errorbar(
+            row.n_trainable, row.mean, yerr=row.spread, marker=marker, markersize=size, linestyle="none", label=row.arm
+        )
+    axes.set(
+        xlabel="trainable numbers",
+        ylabel="perplexity on the validation text (lower is better)",
+        xscale="log",
+        yscale="log",
+        title="Quality against trainable numbers",
+    )
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    path = folder / "comparison.png"
+    figure.savefig(path, dpi=150)
+    return path

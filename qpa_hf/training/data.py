@@ -1,0 +1,79 @@
+"""A run's text, as blocks of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from qpa_hf.evaluation import text_blocks
+from qpa_hf.training.settings import DataSettings
+
+VALIDATION_SHARE = 10  # one block in so many, the last ones, where no validation text is named
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Blocks to train on and to evaluate on.
+
+    Args:
+        train: token ids, shape (n_blocks, block_length).
+        validation: the same, of other text.
+        name: what the text is called in a model card; None for local files.
+        validation_split: which part the validation blocks are.
+    """
+
+    train: Tensor
+    validation: Tensor
+    name: str | None
+    validation_split: str
+
+
+def read_data(settings: DataSettings, tokenizer: PreTrainedTokenizerBase) -> TextData:
+    """Read the text and cut it into blocks.
+
+    Raises:
+        FileNotFoundError: if a local file is missing.
+        ValueError: if a text is empty, shorter than a block, or the dataset lacks the split or the column.
+    """
+    length = settings.block_length
+    if not isinstance(length, int) or length < 2:
+        raise ValueError(f"`data.block_length`={length!r} is not allowed. Set it to a whole number of at least 2.")
+    if settings.dataset is not None:
+        splits = [_split(settings, name) for name in (settings.train_split, settings.validation_split)]
+        blocks = [text_blocks(tokenizer, texts, length) for texts in splits]
+        return TextData(blocks[0], blocks[1], settings.dataset, settings.validation_split)
+    train = text_blocks(tokenizer, _files(settings.train), length)
+    if settings.validation:
+        return TextData(train, text_blocks(tokenizer, _files(settings.validation), length), None, "validation files")
+    n_validation = len(train) // VALIDATION_SHARE
+    if n_validation == 0:
+        raise ValueError(
+            f"The text fills {len(train)} blocks of {length} tokens, but a tenth of them is to be evaluated on. Use "
+            f"more text ({VALIDATION_SHARE} blocks), a smaller `data.block_length`, or name `data.validation`."
+        )
+    return TextData(train[:-n_validation], train[-n_validation:], None, "last tenth of the training text")
+
+
+def _files(names: list[str]) -> list[str]:
+    texts = []
+    for name in names:
+        path = Path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no text file {name}. Check `data.train` and `data.validation`.")
+        texts.append(path.read_text(encoding="utf-8"))
+    return texts
+
+
+def _split(settings: DataSettings, split: str) -> list[str]:
+    from datasets import load_dataset
+
+    dataset = load_dataset(settings.dataset, settings.dataset_config, split=split)
+    if settings.text_column not in dataset.column_names:
+        raise ValueError(
+            f"The dataset {settings.dataset} has no column `{settings.text_column}`. Set `data.text_column` to one of "
+            f"{', '.join(dataset.column_names)}."
+        )
+    return list(dataset[settings.text_column])

@@ -1,0 +1,181 @@
+"""One training run: train, evaluate, save, materialize; interrupted, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+    set_seed,
+)
+
+from qpa_hf.checkpoint import write_text
+from qpa_hf.evaluation import perplexity
+from qpa_hf.materialize import materialize
+from qpa_hf.model_cards import Result, RunRecord, add_record
+from qpa_hf.trainer_callbacks import CircuitMetricsCallback
+from qpa_hf.training.data import TextData, read_data
+from qpa_hf.training.settings import RunSettings
+
+SETTINGS_NAME = "run.yaml"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left behind.
+
+    Args:
+        trainer: with the trained model and everything it logged.
+        perplexity_before: on the validation text, with the untrained adapter.
+        perplexity: on the validation text, after training.
+    """
+
+    trainer: Trainer
+    perplexity_before: float
+    perplexity: float
+
+    @property
+    def model(self) -> PeftModel:
+        """The trained model."""
+        assert isinstance(self.trainer.model, PeftModel)
+        return self.trainer.model
+
+    @property
+    def n_trainable(self) -> int:
+        """How many numbers were trained."""
+        return self.model.get_nb_trainable_parameters()[0]
+
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """Training loss in nats per token at each logged step."""
+        return [(int(row["step"]), row["loss"]) for row in self.trainer.state.log_history if "loss" in row]
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Return the base model's tokenizer."""
+    return AutoTokenizer.from_pretrained(name)
+
+
+def claim(folder: Path, settings: RunSettings) -> None:
+    """Write the settings into the run's folder, or see that they are those of the run to be resumed.
+
+    Raises:
+        FileExistsError: if the folder holds a run with other settings, or other files.
+    """
+    text, path = settings.to_yaml(), folder / SETTINGS_NAME
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != text:
+            raise FileExistsError(
+                f"{folder} holds a run with other settings ({path}). Choose another output folder, or pass --fresh to "
+                "start anew in this one."
+            )
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty and holds no run. Choose another output folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def forget(folder: Path) -> None:
+    """Remove a run, and nothing that is not one.
+
+    Raises:
+        FileExistsError: if the folder holds something else.
+    """
+    if not folder.is_dir():
+        return
+    if any(folder.iterdir()) and not (folder / SETTINGS_NAME).is_file():
+        raise FileExistsError(f"{folder} holds no run, so it is not removed. Choose another output folder.")
+    shutil.rmtree(folder)
+
+
+def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path, **training: Any) -> Finished:
+    """Train one adapter of any kind on the run's base model and text.
+
+    Args:
+        config: the adapter.
+        settings: the run's; its adapter is not looked at.
+        data: blocks to train and evaluate on.
+        folder: for checkpoints; the newest complete one is resumed.
+        training: changes to the run's training arguments, such as `learning_rate`, or `callbacks`.
+    """
+    callbacks = training.pop("callbacks", [])
+    arguments = TrainingArguments(output_dir=str(folder), **(settings.training | training))
+    set_seed(arguments.seed)
+    base = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.float32)
+    _check_fit(base, settings, data)
+    model = get_peft_model(base, config)
+    mask = torch.ones_like(data.train[0])
+    rows = [{"input_ids": block, "attention_mask": mask, "labels": block} for block in data.train]
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=rows, data_collator=default_data_collator, callbacks=callbacks
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(QuietProgress)
+    before = perplexity(model, data.validation, progress=True)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    return Finished(trainer, before, perplexity(model, data.validation, progress=True))
+
+
+class QuietProgress(ProgressCallback):
+    """Trainer's progress bar, without a printed dictionary for each logged step; the log is in trainer_state.json."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        pass
+
+
+def _check_fit(base: Any, settings: RunSettings, data: TextData) -> None:
+    if data.train.max() >= len(base.get_input_embeddings().weight):
+        raise ValueError(
+            f"The tokenizer of {settings.model} has more tokens than the model. Name a model with its own."
+        )
+    longest = getattr(base.config, "max_position_embeddings", None)
+    if longest is not None and data.train.shape[1] > longest:
+        raise ValueError(
+            f"`data.block_length`={data.train.shape[1]} is more than the {longest} positions of {settings.model}. Set "
+            f"it to {longest} or less."
+        )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest complete checkpoint: an interrupted save lacks trainer_state.json, which is written last."""
+    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+
+
+def train(settings: RunSettings, folder: Path) -> Finished:
+    """Run the settings: `native/` and `adapter/` in `folder` are the generator and the plain LoRA adapter.
+
+    Called again with the same settings, it resumes an interrupted run.
+
+    Raises:
+        FileExistsError, FileNotFoundError, ValueError, TypeError: for settings, text or a folder that will not do,
+            before anything is trained.
+    """
+    config = settings.adapter_config()
+    data = read_data(settings.data, load_tokenizer(settings.model))
+    claim(folder, settings)
+    callbacks = [CircuitMetricsCallback(per_layer=False)]
+    finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
+    record = _record(finished, settings, data)
+    finished.model.save_pretrained(str(folder / "native"))
+    add_record(folder / "native", record)
+    materialize(finished.model, folder / "adapter", record=record)
+    return finished
+
+
+def _record(finished: Finished, settings: RunSettings, data: TextData) -> RunRecord:
+    result = Result("perplexity", finished.perplexity, data.name, data.validation_split)
+    known = RunRecord(datasets=[data.name] if data.name else [], results=[result], **settings.record)
+    return RunRecord.from_trainer(finished.trainer.args, finished.trainer.state, known)

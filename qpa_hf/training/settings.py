@@ -1,0 +1,191 @@
+"""The settings of a run: a YAML file, a recipe, and what the command line changes in them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import TrainingArguments
+
+from qpa_hf.tuner import QPAConfig
+
+RECIPES = {path.stem: path for path in sorted(Path(__file__).with_name("recipes").glob("*.yaml"))}
+# What a run decides for itself: where it writes, and when.
+OURS = ("output_dir", "do_train", "do_eval", "do_predict", "push_to_hub", "hub_token", "remove_unused_columns")
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "linear",
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 8,
+    "logging_steps": 0.02,  # shares of the run
+    "save_steps": 0.1,
+    "save_total_limit": 2,
+    "report_to": "none",
+    "seed": 0,
+}
+
+
+@dataclass
+class DataSettings:
+    """Where the text comes from: local files, or a dataset on the Hub.
+
+    Args:
+        train: local text files to train on.
+        validation: local text files to evaluate on; if empty, the last tenth of the training blocks.
+        dataset: Hub id or local folder of a dataset, in place of files.
+        dataset_config: its configuration.
+        text_column: the column that holds the text.
+        train_split: the split to train on.
+        validation_split: the split to evaluate on.
+        block_length: tokens per block.
+    """
+
+    train: list[str] = field(default_factory=list)
+    validation: list[str] = field(default_factory=list)
+    dataset: str | None = None
+    dataset_config: str | None = None
+    text_column: str = "text"
+    train_split: str = "train"
+    validation_split: str = "validation"
+    block_length: int = 128
+
+
+@dataclass
+class RunSettings:
+    """Everything that determines a run.
+
+    Args:
+        model: Hub id or directory of the base model.
+        data: where the text comes from.
+        adapter: fields of `QPAConfig`; `paper: true` starts from the paper's generator.
+        training: fields of `transformers.TrainingArguments`.
+        record: what the model card says of the run: `license`, `language`.
+    """
+
+    model: str
+    data: DataSettings
+    adapter: dict[str, Any]
+    training: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def adapter_config(self) -> QPAConfig:
+        """Return the adapter's configuration.
+
+        Raises:
+            ValueError, TypeError: for fields that `QPAConfig` refuses.
+        """
+        settings = {"task_type": "CAUSAL_LM"} | self.adapter
+        if settings.pop("paper", False):
+            return QPAConfig.paper(settings.pop("chunk_size", 2048), **settings)
+        return QPAConfig(**settings)
+
+    def to_yaml(self) -> str:
+        """Return the settings as they are read again."""
+        return yaml.safe_dump(asdict(self), sort_keys=False)
+
+
+def read_settings(
+    file: Path | None = None, recipe: str | None = None, overrides: Iterable[str] = (), **direct: Any
+) -> RunSettings:
+    """Put settings together: recipe, then file, then `section.field=value` overrides, then direct values.
+
+    Args:
+        file: a YAML file with the sections of `RunSettings`.
+        recipe: a key of `RECIPES`.
+        overrides: texts such as "adapter.r=8"; the value is read as YAML.
+        direct: values for a section's field, such as `model="gpt2"` or `data={"train": ["book.txt"]}`.
+
+    Raises:
+        FileNotFoundError: if `file` is not there.
+        ValueError: for an unknown recipe, section or field, a malformed override, or if no model or text is named.
+    """
+    if recipe is not None and recipe not in RECIPES:
+        raise ValueError(f"There is no recipe {recipe!r}. Choose one of {', '.join(RECIPES)}.")
+    merged: dict[str, Any] = {}
+    for path in (RECIPES.get(recipe or ""), file):
+        if path is not None:
+            _merge(merged, _read_yaml(path))
+    for override in overrides:
+        _merge(merged, _parse(override))
+    _merge(merged, direct)
+    return _checked(merged)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Name a YAML file of settings, or one of the recipes.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds {type(values).__name__}, not sections such as `model:` and `data:`.")
+    return values
+
+
+def _parse(override: str) -> dict[str, Any]:
+    name, equals, value = override.partition("=")
+    section, _, key = name.partition(".")
+    if not equals or not section:
+        raise ValueError(f"`{override}` is no setting. Write section.field=value, for example adapter.r=8.")
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):
+        parsed = _number(parsed)
+    return {section: {key: parsed}} if key else {section: parsed}
+
+
+def _number(text: str) -> Any:
+    """YAML takes 1e-3 for a text."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise a ValueError for the first name that is not known, with the nearest that is."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean `{near[0]}`?" if near else f"Known are {', '.join(sorted(known))}."
+            raise ValueError(f"{where} has no field `{name}`. {hint}")
+
+
+def _checked(values: dict[str, Any]) -> RunSettings:
+    check_names(values, [f.name for f in fields(RunSettings)], "A run")
+    data = values.get("data") or {}
+    check_names(data, [f.name for f in fields(DataSettings)], "`data`")
+    training = values.get("training") or {}
+    allowed = [f.name for f in fields(TrainingArguments) if f.init and f.name not in OURS]
+    check_names(training, allowed, "`training`")
+    check_names(values.get("record") or {}, ("license", "language"), "`record`")
+    if not values.get("model"):
+        raise ValueError("No base model is named. Set `model` to a Hub id or a directory.")
+    settings = DataSettings(**data)
+    if bool(settings.train) == bool(settings.dataset):
+        raise ValueError(
+            "Name the text to train on by either `data.train` (local files) or `data.dataset` (Hub id or folder)."
+        )
+    training = {name: _number(value) if isinstance(value, str) else value for name, value in training.items()}
+    run = RunSettings(
+        model=str(values["model"]),
+        data=settings,
+        adapter=dict(values.get("adapter") or {}),
+        training=TRAINING_DEFAULTS | training,
+        record=dict(values.get("record") or {}),
+    )
+    run.adapter_config()  # what it refuses is refused before anything is loaded
+    return run

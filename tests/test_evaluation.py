@@ -1,0 +1,74 @@
+"""Perplexities against independent computations."""
+
+import math
+
+import evaluate
+import pytest
+import torch
+from models import build
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from qpa_hf.demo.arms import BASE
+from qpa_hf.evaluation import METRIC_PATH, padded_perplexity, perplexity, text_blocks
+
+
+def by_hand(model, rows):
+    """Add up -log p token by token, in float64."""
+    losses = []
+    for row in rows:
+        with torch.no_grad():
+            log_p = model(input_ids=row[None]).logits[0].double().log_softmax(-1)
+        losses += [-log_p[i, token].item() for i, token in enumerate(row[1:].tolist())]
+    return math.exp(sum(losses) / len(losses))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_perplexity_is_that_of_single_tokens(batch_size):
+    model = build("gpt2").train()
+    blocks = torch.randint(3, 20, (5, 7), generator=torch.Generator().manual_seed(0))
+    assert perplexity(model, blocks, batch_size) == pytest.approx(by_hand(model.eval(), blocks), rel=1e-6)
+
+
+def test_evaluation_leaves_the_mode_as_it_was():
+    model = build("gpt2").train()
+    perplexity(model, torch.ones(1, 4, dtype=torch.long))
+    assert model.training
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 1), (4,)], ids=str)
+def test_too_little_text_is_refused(shape):
+    with pytest.raises(ValueError, match="longer text"):
+        perplexity(build("gpt2"), torch.ones(shape, dtype=torch.long))
+
+
+def test_padded_protocol_counts_padding():
+    tokenizer, model = AutoTokenizer.from_pretrained(BASE), build("gpt2")
+    model.resize_token_embeddings(len(tokenizer))
+    ids = tokenizer("Two words")["input_ids"]
+    padded = torch.tensor([ids + [tokenizer.eos_token_id] * (20 - len(ids))])
+    mask = torch.tensor([[1] * len(ids) + [0] * (20 - len(ids))])
+    with torch.no_grad():
+        logits = model(input_ids=padded, attention_mask=mask).logits[0, :-1]
+    expected = math.exp(torch.nn.functional.cross_entropy(logits, padded[0, 1:]).item())
+    assert padded_perplexity(model, tokenizer, ["Two words"], length=20) == pytest.approx(expected, rel=1e-6)
+
+
+def test_metric_loads_by_path_and_gives_the_perplexity_of_texts():
+    texts = ["The first text, about nothing.", "A second one."]
+    blocks = text_blocks(AutoTokenizer.from_pretrained(BASE), texts, 6)
+    expected = by_hand(AutoModelForCausalLM.from_pretrained(BASE).eval(), blocks)
+    found = evaluate.load(METRIC_PATH).compute(predictions=texts, model_id=str(BASE), block_length=6)
+    assert found["perplexity"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_blocks_are_the_documents_end_to_end():
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    texts = ["One text.", "", "Another, longer text."]
+    stream = [t for text in (texts[0], texts[2]) for t in [tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]]
+    blocks = text_blocks(tokenizer, texts, 4)
+    assert blocks.flatten().tolist() == stream[: len(stream) // 4 * 4]
+
+
+def test_text_shorter_than_a_block_is_refused():
+    with pytest.raises(ValueError, match="fewer than one block of 64"):
+        text_blocks(AutoTokenizer.from_pretrained(BASE), ["Short."], 64)
