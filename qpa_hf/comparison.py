@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 from peft import PeftConfig
+from rich.console import Console
 from scipy.stats import bootstrap
 from transformers import AutoConfig
 
@@ -21,6 +23,7 @@ from qpa_hf.training.run import claim, fit, load_tokenizer
 from qpa_hf.training.settings import RunSettings, check_names
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FEWEST_SEEDS = 3  # a bootstrap interval of two differences is no more than the two
 DEVELOPMENT_SHARE = 8  # one training block in so many, the last ones, serves to choose the learning rates
 QPA = "QPA"
 SHARED = ("target_modules", "task_type", "fan_in_fan_out", "layers_to_transform", "modules_to_save")
@@ -138,22 +141,17 @@ class Comparison:
             line = f"QPA's perplexity is {abs(difference['mean']):.2f} {word} that of {arm}"
             interval = difference["interval"]
             if interval is None:
-                lines.append(f"{line}, in one run of each: too little to tell a difference from chance.")
+                lines.append(f"{line}; fewer than {FEWEST_SEEDS} seeds are too few to tell a difference from chance.")
             else:
                 lines.append(f"{line} (95 % interval of the difference {interval[0]:.2f} to {interval[1]:.2f}).")
         return lines
 
 
 def _interval(pairs: list[float]) -> tuple[float, float] | None:
-    if len(pairs) < 2:
+    if len(pairs) < FEWEST_SEEDS:
         return None
-    found = bootstrap((pairs,), statistics_mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
+    found = bootstrap((pairs,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
     return float(found.low), float(found.high)
-
-
-def statistics_mean(values: Any, axis: int = -1) -> Any:
-    """Return the mean along an axis, as `scipy.stats.bootstrap` asks for it."""
-    return values.mean(axis=axis)
 
 
 def compare(settings: RunSettings, folder: Path, options: Options) -> Comparison:
@@ -200,6 +198,7 @@ class _Runs:
             return json.loads(path.read_text(encoding="utf-8"))
         config = ARMS[self.arm](self.settings, seed)
         scratch = self.folder / "scratch"
+        Console(stderr=True).print(f"{self.arm}: {purpose}, learning rate {rate:g}, seed {seed}")
         finished = fit(config, self.settings, data, scratch, learning_rate=rate, seed=seed, save_strategy="no")
         result = {
             "arm": self.arm,

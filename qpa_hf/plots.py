@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,9 @@ def of_comparison(result: Comparison, folder: Path) -> Path | None:
     if not is_available() or not result.rows:
         return None
     figure, axes = _figure()
+    markers = itertools.cycle("os^vD<>Pp")  # not as many as colours, so that no two arms look alike
     for row in result.rows:
-        marker = "*" if row.arm == QPA else "s" if row.arm.startswith(QPA) else "o"
+        marker = "*" if row.arm == QPA else next(markers)
         size = 12 if row.arm == QPA else 7
         axes.errorbar(
             row.n_trainable, row.mean, yerr=row.spread, marker=marker, markersize=size, linestyle="none", label=row.arm

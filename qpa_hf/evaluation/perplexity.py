@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +28,7 @@ def _cross_entropy(
     total, n_predicted = 0.0, 0
     try:
         starts = range(0, len(ids), batch_size)
-        for start in track(starts, "evaluating", transient=True, disable=not progress):
+        for start in track(starts, "evaluating", console=Console(stderr=True), transient=True, disable=not progress):
             rows = slice(start, start + batch_size)
             logits = model(input_ids=ids[rows].to(device), attention_mask=mask[rows].to(device)).logits[:, :-1]
             targets = labels[rows, 1:].to(device)

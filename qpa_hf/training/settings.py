@@ -159,8 +159,9 @@ def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"Did you mean `{near[0]}`?" if near else f"Known are {', '.join(sorted(known))}."
+            by_lower = {one.lower(): one for one in known}
+            near = difflib.get_close_matches(name.lower(), by_lower, 1)
+            hint = f"Did you mean `{by_lower[near[0]]}`?" if near else f"Known are {'; '.join(sorted(known))}."
             raise ValueError(f"{where} has no field `{name}`. {hint}")
 
 

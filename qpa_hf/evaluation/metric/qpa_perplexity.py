@@ -23,9 +23,10 @@ class QPAPerplexity(evaluate.Metric):
         return evaluate.MetricInfo(description=self.__doc__, citation="", inputs_description=INPUTS, features=features)
 
     def _compute(self, predictions: list[str], model_id: str, block_length: int = 128) -> dict[str, Any]:
+        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from qpa_hf.evaluation import perplexity, text_blocks
 
         blocks = text_blocks(AutoTokenizer.from_pretrained(model_id), predictions, block_length)
-        return {"perplexity": perplexity(AutoModelForCausalLM.from_pretrained(model_id), blocks)}
+        return {"perplexity": perplexity(AutoModelForCausalLM.from_pretrained(model_id, dtype=torch.float32), blocks)}

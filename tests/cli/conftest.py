@@ -1,0 +1,46 @@
+"""The command line in this process, on the demo's base model and text."""
+
+import sys
+from pydoc_data.topics import topics
+
+import pytest
+
+from qpa_hf.cli import main
+from qpa_hf.demo.arms import BASE
+from qpa_hf.demo.data import distinct_topics
+
+TINY = ("adapter.target_modules=[c_attn]", "adapter.fan_in_fan_out=true", "adapter.r=2", "data.block_length=32")
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def qpa(monkeypatch, capsys):
+    """Run `qpa` and return its exit code and what it printed."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["qpa", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        return Result(stop.value.code or 0, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    """A text file of about a thousand tokens."""
+    path = tmp_path_factory.mktemp("text") / "book.txt"
+    path.write_text("\n\n".join(topics[name] for name in distinct_topics()[:3])[:12_000], encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tiny(book):
+    """Options of a run of a few steps."""
+    settings = [*TINY, "training.max_steps=4", "training.learning_rate=1e-3", "training.per_device_train_batch_size=2"]
+    return ["--model", BASE, "--train", book, *(word for setting in settings for word in ("--set", setting))]

@@ -1,0 +1,57 @@
+"""The `qpa` command: what it prints, its exit codes, and what it leaves behind."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from helpers import adapted
+from models import build
+from safetensors.torch import load_file
+
+
+def test_installed_command_lists_its_subcommands():
+    code = "from qpa_hf.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert result.returncode == 0
+    for name in ("train", "plan", "materialize", "inspect", "push", "evaluate", "compare"):
+        assert name in result.stdout
+
+
+def test_plan_reads_only_the_configuration(qpa, tmp_path):
+    build("gpt2").config.save_pretrained(tmp_path)
+    result = qpa("plan", tmp_path, "--target", "c_attn", "--chunk-size", 16, "--chunk-size", 32, "--json")
+    assert [row["chunk_size"] for row in json.loads(result.out)] == [16, 32]
+
+
+@pytest.fixture
+def native(tmp_path):
+    adapted("llama", target_modules=["q_proj"]).save_pretrained(tmp_path / "native")
+    return tmp_path / "native"
+
+
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+def test_materialize_writes_a_plain_adapter(qpa, native, tmp_path):
+    assert qpa("materialize", native, tmp_path / "adapter").code == 0
+    assert any("lora_A" in key for key in load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+
+
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+def test_inspect_tells_both_forms_apart(qpa, native, tmp_path):
+    qpa("materialize", native, tmp_path / "adapter")
+    found = [json.loads(qpa("inspect", folder, "--json").out) for folder in (native, tmp_path / "adapter")]
+    assert [one["form"] for one in found] == ["native", "materialized"]
+    assert found[0]["generated_numbers"] == found[1]["numbers"]
+    assert found[0]["trainable_numbers"] == sum(
+        found[0][f"trainable_{part}"] for part in ("angles", "hidden", "output")
+    )
+
+
+@pytest.mark.parametrize("arguments", [("materialize", "nothing", "adapter"), ("inspect", "native")], ids=str)
+def test_wrong_input_is_one_sentence_and_code_2(qpa, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "native").mkdir()
+    result = qpa(*arguments)
+    assert result.code == 2
+    assert result.err.startswith("Error: There is no adapter_config.json")
+    assert "Traceback" not in result.err

@@ -1,0 +1,53 @@
+"""`qpa compare`: every arm at its own learning rate, recorded so that it is never run twice."""
+
+import json
+
+import pytest
+
+from qpa_hf import comparison
+from qpa_hf.comparison import ARMS, Comparison, Row
+
+ARMS_RUN = ("LoRA r=1", "QPA", "QPA, random numbers")
+
+
+@pytest.fixture
+def options(tiny):
+    chosen = [word for arm in ARMS_RUN for word in ("--arm", arm)]
+    return [*tiny, "--set", "training.max_steps=1", *chosen, "--rate", "1e-2", "--rate", "1e-9"]
+
+
+def test_each_arm_takes_its_better_rate_and_finished_runs_stay(qpa, options, tmp_path, monkeypatch):
+    result = json.loads(qpa("compare", "--output", tmp_path, *options, "--json").out)
+    assert [row["arm"] for row in result["rows"]] == list(ARMS_RUN)
+    for row in result["rows"]:
+        tuned = [json.loads(p.read_text()) for p in (tmp_path / "runs").glob("*-tuning-*")]
+        scores = {run["learning_rate"]: run["perplexity"] for run in tuned if run["arm"] == row["arm"]}
+        assert row["rate"] == min(scores, key=scores.get)
+    assert (tmp_path / "comparison.png").is_file()
+    monkeypatch.setattr(comparison, "fit", None)  # a second run of anything would fail
+    assert json.loads(qpa("compare", "--output", tmp_path, *options, "--json").out) == result
+
+
+def test_unknown_arm_is_refused_with_the_nearest(qpa, tiny, tmp_path):
+    result = qpa("compare", "--output", tmp_path, *tiny, "--arm", "Vera")
+    assert result.code == 2
+    assert "Did you mean `VeRA`" in result.err
+
+
+def test_arm_that_does_not_fit_the_model_is_left_out_with_its_reason(qpa, tiny, tmp_path, monkeypatch):
+    def refuse(settings, seed):
+        raise ValueError("no such layers")
+
+    monkeypatch.setitem(ARMS, "VeRA", refuse)
+    result = json.loads(qpa("compare", "--output", tmp_path, *tiny, "--arm", "VeRA", "--json").out)
+    assert result["left_out"] == {"VeRA": "no such layers"}
+
+
+def test_differences_are_paired_by_seed():
+    rows = [Row("QPA", 10, 0.1, [3.0, 5.0, 7.0]), Row("LoRA r=1", 20, 0.1, [4.0, 6.0, 8.0])]
+    assert Comparison(rows).differences() == {"LoRA r=1": {"mean": -1.0, "interval": (-1.0, -1.0)}}
+
+
+def test_too_few_seeds_claim_nothing():
+    rows = [Row("QPA", 10, 0.1, [3.0, 5.0]), Row("LoRA r=1", 20, 0.1, [4.0, 6.0])]
+    assert "too few" in Comparison(rows).sentences()[0]

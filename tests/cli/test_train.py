@@ -1,0 +1,106 @@
+"""`qpa train`: from text files to adapters, resumed where it was interrupted, and refusals before any work."""
+
+import json
+import math
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from qpa_hf.demo.arms import BASE
+from qpa_hf.evaluation import perplexity, text_blocks
+from qpa_hf.training import run
+
+
+def weights(folder):
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def test_train_leaves_adapters_card_record_and_pictures(qpa, tiny, book, tmp_path):
+    found = json.loads(qpa("train", "--output", tmp_path / "run", *tiny, "--json").out)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"native", "adapter", "loss.png", "probabilities.png", "singular_values.png"} <= names
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert f"{found['perplexity']}"[:6] in card
+    blocks = text_blocks(AutoTokenizer.from_pretrained(BASE), [book.read_text(encoding="utf-8")], 32)
+    base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    plain = PeftModel.from_pretrained(base, tmp_path / "run" / "adapter")
+    assert perplexity(plain, blocks[-(len(blocks) // 10) :]) == found["perplexity"]
+    assert found["perplexity"] < found["perplexity_before"]
+
+
+def test_same_command_resumes_to_the_same_bits(qpa, tiny, tmp_path, monkeypatch):
+    options = [*tiny, "--set", "training.save_steps=2"]
+    qpa("train", "--output", tmp_path / "whole", *options)
+    callback = run.QuietProgress
+    monkeypatch.setattr(run, "QuietProgress", _interrupted_after(3))
+    assert qpa("train", "--output", tmp_path / "parts", *options).code == 130
+    monkeypatch.setattr(run, "QuietProgress", callback)
+    assert qpa("train", "--output", tmp_path / "parts", *options).code == 0
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def _interrupted_after(step):
+    class Interrupted(run.QuietProgress):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                raise KeyboardInterrupt
+
+    return Interrupted
+
+
+def test_file_recipe_and_overrides_are_put_together_in_that_order(qpa, tiny, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("adapter: {chunk_size: 64, n_circuits: 2}\n", encoding="utf-8")
+    qpa("train", "--output", tmp_path / "run", "--config", file, *tiny, "--set", "adapter.n_circuits=3")
+    config = json.loads((tmp_path / "run" / "native" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (config["chunk_size"], config["n_circuits"]) == (64, 3)
+
+
+REFUSALS = {
+    "misspelt adapter field": (["--set", "adapter.chunk_sise=8"], "Did you mean `chunk_size`"),
+    "misspelt training field": (["--set", "training.learning_rat=1"], "Did you mean `learning_rate`"),
+    "misspelt section": (["--set", "adaptor.r=8"], "Did you mean `adapter`"),
+    "no setting": (["--set", "chunk_size"], "section.field=value"),
+    "unknown recipe": (["--recipe", "papper"], "paper-gemma, paper-gpt2"),
+    "missing settings": (["--config", "nothing.yaml"], "There is no file nothing.yaml"),
+    "missing text": (["--train", "nothing.txt"], "There is no text file nothing.txt"),
+    "block too long": (["--set", "data.block_length=100000"], "fewer than one block of 100000"),
+    "more than the model's positions": (["--set", "data.block_length=300"], "positions"),
+    "value out of range": (["--set", "adapter.circuit_depth=0"], "whole number of at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_input_is_one_sentence_before_any_work(qpa, tiny, case, tmp_path):
+    options, expected = REFUSALS[case]
+    result = qpa("train", "--output", tmp_path / "run", *tiny, *options)
+    assert result.code == 2
+    assert expected in result.err
+    assert result.err.count("Error: ") == 1
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_folder_of_another_run_is_kept(qpa, tiny, tmp_path):
+    qpa("train", "--output", tmp_path, *tiny)
+    before = weights(tmp_path)
+    result = qpa("train", "--output", tmp_path, *tiny, "--set", "adapter.r=4")
+    assert result.code == 2
+    assert "other settings" in result.err
+    assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)
+
+
+def test_folder_that_is_no_run_is_never_removed(qpa, tiny, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny).code == 2
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_evaluate_equals_the_library(qpa, book):
+    found = json.loads(qpa("evaluate", BASE, "--text", book, "--block-length", 32, "--padded", "--json").out)
+    blocks = text_blocks(AutoTokenizer.from_pretrained(BASE), [book.read_text(encoding="utf-8")], 32)
+    assert found["perplexity"] == perplexity(AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32), blocks)
+    assert math.isfinite(found["padded_perplexity"])
