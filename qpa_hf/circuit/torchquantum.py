@@ -19,7 +19,7 @@ REMEDIES = {
     r"No module named 'torchquantum'": "Install it alone: pip install --no-deps torchquantum==0.1.8.",
     r"No module named 'qiskit_ibm_runtime'": "Install that too: pip install qiskit-ibm-runtime==0.20.0.",
     r"No module named 'pkg_resources'": 'Install an older setuptools: pip install "setuptools<80".',
-    r"qiskit": "It needs qiskit before 1.0: pip install qiskit==0.46.3 qiskit-aer==0.13.3 qiskit-ibm-runtime==0.20.0.",
+    r"qiskit": "It needs qiskit before 1.0: pip install qiskit==0.46.3 qiskit-aer==0.14.2 qiskit-ibm-runtime==0.20.0.",
     r"No module named 'torchvision'": "Install the torchvision that was released with your torch.",
     r"torchvision": "Your torchvision was made for another torch: install the one that was released with yours.",
     r"": "Its tested requirements are in benchmarks/torchquantum.",
