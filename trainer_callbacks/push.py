@@ -7,13 +7,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, get_token
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from qpa_hf._version import __version__
 from qpa_hf.hub import HubUnavailable, RetryPolicy, push
 from qpa_hf.hub.repository import Repository
-from qpa_hf.hub.retry import Limit
 from qpa_hf.materialize import materialize
 from qpa_hf.model_cards import RunRecord
 from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
@@ -67,10 +64,8 @@ class PushMaterializedCallback(TrainerCallback):
     ) -> None:
         if not _takes_part(state):
             return
-        token = self.token or get_token()
-        api = HfApi(token=token, library_name="qpa_hf", library_version=__version__)
         try:
-            Repository(api, self.repo_id, Limit(self.policy, self.repo_id, token)).create(self.private)
+            Repository(self.repo_id, self.token, self.policy).create(self.private)
         except HubUnavailable as error:
             logger.warning("%s It is tried again at the next push.", error)
 

@@ -6,7 +6,7 @@ Example:
     >>> model = load("me/my-adapter", revision="v1")  # doctest: +SKIP
 """
 
-from qpa_hf.hub.download import download, load
+from qpa_hf.hub.download import download
 from qpa_hf.hub.errors import (
     AccessDenied,
     DamagedFile,
@@ -19,6 +19,7 @@ from qpa_hf.hub.errors import (
     RevisionMissing,
     TagTaken,
 )
+from qpa_hf.hub.loading import load
 from qpa_hf.hub.retry import RetryPolicy
 from qpa_hf.hub.upload import push
 

@@ -71,7 +71,10 @@ def is_same(path: Path, remote: RepoFile) -> bool:
     """Return whether a file has the size and the hash that the Hub lists."""
     if not path.is_file() or path.stat().st_size != remote.size:
         return False
-    if remote.lfs is None:
-        return git_hash(path.read_bytes()) == remote.blob_id
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == remote.lfs.sha256
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if remote.lfs is not None:
+        return sha256 == remote.lfs.sha256
+    # A list from the cache has git's hash only: of the file, or of the pointer that stands in git for a large file.
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(content)}\n"
+    return remote.blob_id in (git_hash(content), git_hash(pointer.encode()))

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from qpa_hf._version import __version__
 from qpa_hf.hub.errors import AccessDenied, DamagedFile, Interrupted, TagTaken
 from qpa_hf.hub.folder import is_same
-from qpa_hf.hub.retry import Limit
+from qpa_hf.hub.retry import Limit, RetryPolicy
 
 OVERTAKEN = {409, 412}  # statuses: somebody else, or our own attempt whose answer was lost, was there first
 
@@ -33,16 +34,18 @@ def _looking_again() -> Iterator[None]:
 
 
 class Repository:
-    """One repository.
+    """One repository, and the policy whose clock starts here.
 
     Args:
-        api: the client.
         name: "owner/name".
-        limit: the running policy.
+        token: access token; by default the one of `hf auth login`.
+        policy: how patient to be.
     """
 
-    def __init__(self, api: HfApi, name: str, limit: Limit) -> None:
-        self.api, self.name, self.limit = api, name, limit
+    def __init__(self, name: str, token: str | None = None, policy: RetryPolicy | None = None) -> None:
+        self.name, self.token = name, token or get_token()
+        self.api = HfApi(token=self.token, library_name="qpa_hf", library_version=__version__)
+        self.limit = Limit(policy or RetryPolicy(), name, self.token)
         self._trees: dict[str, dict[str, RepoFile]] = {}  # by commit; a commit never changes
 
     def create(self, private: bool | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from json import JSONDecodeError
@@ -67,12 +66,7 @@ class Limit:
 
     def __init__(self, policy: RetryPolicy, repo_id: str, token: str | None) -> None:
         self.policy, self.repo_id, self.token = policy, repo_id, token
-        self.end = time.monotonic() + policy.total_seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds left of the total."""
-        return self.end - time.monotonic()
+        self.clock = Clock(policy.total_seconds, policy.silence_seconds)
 
     def run(self, step: Callable[[], T], revision: str | None = None, attempts: int | None = None) -> T:
         """Do a step, again if it fails in a way that may pass.
@@ -90,7 +84,7 @@ class Limit:
         retrying = Retrying(
             retry=retry_if_exception(is_passing),
             wait=self._wait,
-            stop=lambda state: state.attempt_number >= most or state.upcoming_sleep >= self.left,
+            stop=lambda state: state.attempt_number >= most or state.upcoming_sleep >= self.clock.left,
             before_sleep=self._report,
             reraise=True,
         )
@@ -107,7 +101,7 @@ class Limit:
             raise
 
     def _attempt(self, step: Callable[[], T]) -> T:
-        clock = Clock(min(self.left, self.policy.attempt_seconds), self.policy.silence_seconds)
+        clock = Clock(min(self.clock.left, self.policy.attempt_seconds), self.policy.silence_seconds)
         try:
             with limited(clock):
                 return step()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import httpx2
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import get_session, parse_ratelimit_headers
 from huggingface_hub.utils._xet import abort_xet_session
 
 from qpa_hf.hub.errors import Interrupted
@@ -20,11 +20,11 @@ BUSY = {408, 425, 429, 500, 502, 503, 504}  # statuses that may pass
 
 
 class Clock:
-    """The time allowed for one attempt.
+    """Time that is running out.
 
     Args:
-        seconds: for all of it.
-        silence: seconds that the Hub may stay silent within it.
+        seconds: altogether.
+        silence: seconds that the Hub may stay silent within them.
     """
 
     def __init__(self, seconds: float, silence: float) -> None:
@@ -56,7 +56,7 @@ def limited(clock: Clock) -> Iterator[None]:
     if "send" not in vars(client):
         vars(client)["send"] = partial(_send, client.send)
     before = _clock.set(clock)
-    # Xet transfers run outside of Python; this is the only way to end a silent one.
+    # Xet transfers run outside of Python. This is the only way to end a silent one, and it ends all there are.
     end_xet = threading.Timer(max(0.0, clock.left), abort_xet_session)
     end_xet.daemon = True
     end_xet.start()
@@ -99,6 +99,9 @@ def _reason(response: httpx2.Response) -> str | None:
 
 
 def _asked_wait(response: httpx2.Response) -> float:
+    limits = parse_ratelimit_headers(response.headers)
+    if response.status_code == 429 and limits is not None and limits.remaining == 0:
+        return float(limits.reset_in_seconds)
     asked = response.headers.get("Retry-After", "")
     return float(asked) if asked.isdigit() else 0.0
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, HfApi, get_token
+from huggingface_hub import CommitInfo
 from torch import nn
 
 from qpa_hf._version import __version__
 from qpa_hf.hub.folder import FORMS, check_secrets, files_of, form_of
 from qpa_hf.hub.repository import Repository
-from qpa_hf.hub.retry import Limit, RetryPolicy
+from qpa_hf.hub.retry import RetryPolicy
 from qpa_hf.materialize import materialize
 
 NO_NAME = {"adapter", "native"}  # folder names that say nothing about the run
@@ -66,12 +66,10 @@ def push(
         raise ValueError(f"`form`={form!r} is not known. Use one of {sorted(FORMS.values())}.")
     if create_pr and (revision or tag):
         raise ValueError("`create_pr` excludes `revision` and `tag`: a pull request is for main. Tag it when merged.")
-    token = token or get_token()
-    api = HfApi(token=token, library_name="qpa_hf", library_version=__version__)
-    repository = Repository(api, repo_id, Limit(policy or RetryPolicy(), repo_id, token))
+    repository = Repository(repo_id, token, policy)
     with _folder(model_or_path, form, adapter_name) as folder:
         kind, files = form_of(folder), files_of(folder)
-        check_secrets(files, token)
+        check_secrets(files, repository.token)
         message = commit_message or f"Upload the {kind} adapter of {_run_name(model_or_path, adapter_name)}"
         description = f"Pushed by qpa_hf {__version__}."
         repository.create(private)

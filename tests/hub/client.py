@@ -4,6 +4,7 @@ Run as a script it reads calls from standard input, one JSON line each. Each chi
 its number first, what came of the call in the end, nothing more if it was killed.
 """
 
+import gc
 import itertools
 import json
 import logging
@@ -31,7 +32,7 @@ POLICY = {
     "first_wait": 0.001,
     "longest_wait": 0.002,
 }
-LOGGERS = ("huggingface_hub", "qpa_hf", "httpx2", "httpcore2")
+LOGGERS = ("huggingface_hub", "qpa_hf", "httpx2")
 
 
 class Call:
@@ -65,6 +66,7 @@ class Client:
         home.mkdir()
         env = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
         env |= {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
+        env["PYTHONPATH"] = str(TESTS)
         command = [sys.executable, str(Path(__file__))]
         pipe, env = subprocess.PIPE, env | PATHS[path] | XET
         self.process = subprocess.Popen(command, cwd=TESTS, env=env, stdin=pipe, text=True)
@@ -91,6 +93,9 @@ class Client:
 
 def run(call):
     """Make a call and return what came of it."""
+    from helpers import logits
+    from models import build
+
     import qpa_hf.hub
 
     text = StringIO()
@@ -100,9 +105,13 @@ def run(call):
     result = {}
     try:
         policy = qpa_hf.hub.RetryPolicy(**call["policy"])
+        if "base" in call["kwargs"]:
+            call["kwargs"]["base"] = build(call["kwargs"]["base"])
         value = getattr(qpa_hf.hub, call["function"])(*call["args"], policy=policy, **call["kwargs"])
         result["value"] = getattr(value, "oid", str(value))
         result["pull_request"] = getattr(value, "pr_url", None)
+        if call["function"] == "load":
+            result["value"] = logits(value, "llama").tolist()
     except Exception as error:
         result |= {"error": type(error).__name__, "message": str(error)}
         text.write(traceback.format_exc())
@@ -122,13 +131,16 @@ def answer(call):
 
 def serve():
     """Fork a child for each line of standard input."""
-    import qpa_hf.hub  # noqa: F401
+    import helpers  # noqa: F401
+    import hf_xet  # noqa: F401
 
+    gc.freeze()  # else each child copies what it collects
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     for line in sys.stdin:
         if os.fork() == 0:
             answer(json.loads(line))
             os._exit(0)
+    os._exit(0)
 
 
 if __name__ == "__main__":

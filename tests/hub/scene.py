@@ -29,6 +29,7 @@ class Scene:
         self.hub = LoopHub(root / "hub")
         self.client = Client(path, self.hub.url, root / "client")
         self.numbers = itertools.count()
+        self.shared = {}
 
     def close(self):
         """End both processes."""
@@ -58,6 +59,13 @@ class Scene:
         """Push a folder without faults."""
         self.hub.clear()
         return self.client.call("push", str(folder), repo, **{"token": TOKEN} | options)
+
+    def pushed(self, size=SMALL):
+        """Return a folder and the repository it was pushed to, the same for all tests, which only read it."""
+        if size not in self.shared:
+            self.shared[size] = self.adapter(size), self.repo_name()
+            self.push(*self.shared[size])
+        return self.shared[size]
 
     def download(self, repo, cache, **options):
         """Download a repository without faults."""

@@ -9,19 +9,9 @@ ADVICE = {"HubUnavailable": "run the same command again", "DamagedFile": "Try ag
 RERUN = {True: "downloads what is missing", False: "downloads nothing"}
 
 
-@pytest.fixture(scope="module")
-def pushed():
-    """Repositories with an adapter, by path and size of the weights."""
-    return {}
-
-
 @pytest.mark.parametrize(("path", "case"), **on_paths(CASES))
-def test_a_fault_while_downloading(case, scene, pushed, table):
-    key = scene.path, case.size
-    if key not in pushed:
-        pushed[key] = scene.adapter(case.size), scene.repo_name()
-        scene.push(*pushed[key])
-    folder, repo = pushed[key]
+def test_a_fault_while_downloading(case, scene, table):
+    folder, repo = scene.pushed(case.size)
     error, cache, commit = case.error_on(scene.path), scene.cache(), scene.tip(repo)
     case.inject(scene.hub, scene.path)
     result = scene.client.call("download", repo, token=READER, cache_dir=str(cache), policy=case.policy)
@@ -34,6 +24,7 @@ def test_a_fault_while_downloading(case, scene, pushed, table):
 
     again = scene.download(repo, cache, revision=commit)
     assert same_files(folder, again["value"])
+    assert error or not scene.hub.log
     table.add(
         scene.path,
         call="download",
@@ -43,5 +34,4 @@ def test_a_fault_while_downloading(case, scene, pushed, table):
         state="nothing wrong in the cache" if error else "the files of one commit",
         rerun=RERUN[bool(error)],
     )
-    if scene.tip(repo) != commit:
-        del pushed[key]
+    scene.hub.change(repo, branches={"main": commit})

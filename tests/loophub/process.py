@@ -48,6 +48,7 @@ class LoopHub:
     def await_death(self) -> None:
         """Wait until a fault has killed it."""
         self.process.wait(TIMEOUT)
+        self.process.stdout.close()
 
     @property
     def url(self) -> str:

@@ -140,6 +140,7 @@ def _add_fault(exchange: Exchange) -> None:
 def _clear(exchange: Exchange) -> None:
     exchange.server.faults.waiting.clear()
     exchange.server.log.clear()
+    exchange.server.hanging = threading.Semaphore(0)
     exchange.reply(200, {})
 
 

@@ -68,7 +68,7 @@ def hash_of(store: Store, sha256: str) -> str | None:
 
 
 def _token(exchange: Exchange, name: str, scope: str, revision: str) -> None:
-    exchange.repo(name, write=scope == "write")
+    exchange.repo(name, write=scope == "write" and "create_pr" not in exchange.query)
     address, end = f"{exchange.server.storage_address}/_cas", int(time.time()) + LIFETIME
     headers = {"X-Xet-Cas-Url": address, "X-Xet-Access-Token": f"xet-{scope}", "X-Xet-Token-Expiration": str(end)}
     exchange.reply(200, {"accessToken": f"xet-{scope}", "exp": end, "casUrl": address}, headers)

@@ -1,0 +1,105 @@
+"""What may not be done, and what is not there: the true cause, and what to do about it."""
+
+import json
+
+import pytest
+from scene import READER, TOKEN
+
+BOB, WRONG = "hf_bob", "hf_of_nobody"
+PUSHES = [  # fault, options, error, words
+    ("401: unknown token", {"token": WRONG}, "AccessDenied", "Log in with `hf auth login`"),
+    ("401: no token", {"token": None}, "AccessDenied", "Log in with `hf auth login`"),
+    ("403: a token that only reads", {"token": READER}, "AccessDenied", "write access"),
+    ("403: somebody else's repository", {"token": BOB}, "AccessDenied", "write access"),
+    ("a public repository where a private one is asked", {"private": True}, "AccessDenied", "Make it private"),
+    ("a tag that names something else", {"tag": "taken"}, "TagTaken", "Choose another tag"),
+]
+DOWNLOADS = [  # fault, state of the repository, options, error, words
+    ("401: unknown token", {}, {"token": WRONG}, "AccessDenied", "Log in with `hf auth login`"),
+    ("gated", {"gated": "auto"}, {"token": BOB}, "GatedRepository", "accept its conditions"),
+    ("gated, no token", {"gated": "auto"}, {"token": None}, "GatedRepository", "accept its conditions"),
+    ("private, no token", {"private": True}, {"token": None}, "RepositoryMissing", "if it is private, pass a `token`"),
+    ("private, another's token", {"private": True}, {"token": BOB}, "RepositoryMissing", "if it is private"),
+    ("missing revision", {}, {"revision": "v9"}, "RevisionMissing", "Pass a branch, tag or commit"),
+    ("missing commit", {}, {"revision": "0" * 40}, "RevisionMissing", "Pass a branch, tag or commit"),
+    ("missing repository", None, {}, "RepositoryMissing", "Check the name"),
+]
+
+
+def name_of(row):
+    return row[0]
+
+
+@pytest.fixture
+def repo(scene):
+    """A public repository with an adapter, whose first commit is tagged "taken"."""
+    repo = scene.pushed()[1]
+    state = scene.repo(repo)
+    first = min(state["commits"], key=lambda oid: state["commits"][oid]["number"])
+    scene.hub.change(repo, tags={"taken": first})
+    yield repo
+    scene.hub.change(repo, **state)
+
+
+@pytest.mark.parametrize("row", PUSHES, ids=name_of)
+def test_a_push_that_is_refused(row, scene, repo, table):
+    fault, options, error, words = row
+    before = scene.repo(repo)
+    scene.hub.clear()
+    result = scene.client.call("push", str(scene.adapter()), repo, **{"token": TOKEN} | options)
+    assert result.get("error") == error, result
+    assert words in result["message"]
+    assert scene.repo(repo) == before
+    assert not scene.leaks(result)
+    add(table, scene, "push", fault, error, "nothing changed")
+
+
+@pytest.mark.parametrize("row", DOWNLOADS, ids=name_of)
+def test_a_download_that_is_refused(row, scene, repo, table):
+    fault, state, options, error, words = row
+    repo = "alice/nothing" if state is None else repo
+    if state:
+        scene.hub.change(repo, **state)
+    scene.hub.clear()
+    cache = scene.cache()
+    result = scene.client.call("download", repo, cache_dir=str(cache), **{"token": READER} | options)
+    assert result.get("error") == error, result
+    assert words in result["message"]
+    assert not list(cache.glob("*/snapshots/*/*.safetensors"))
+    assert not scene.leaks(result)
+    add(table, scene, "download", fault, error, "nothing in the cache")
+
+
+@pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_repository_without_an_adapter(missing, scene, repo, table):
+    state = scene.repo(repo)
+    del state["commits"][state["branches"]["main"]]["tree"][missing]
+    scene.hub.change(repo, commits=state["commits"])
+    result = scene.download(repo, scene.cache())
+    assert result["error"] == "FileMissing"
+    assert missing in result["message"]
+    assert "Check the name" in result["message"]
+    add(table, scene, "download", f"missing file: {missing}", "FileMissing", "nothing in the cache")
+
+
+def test_the_hubs_answer_may_repeat_the_token(scene, repo, table):
+    scene.hub.clear()
+    scene.hub.fault("POST .*/commit/", "echo", status=422)
+    result = scene.client.call("push", str(scene.adapter()), repo, token=TOKEN)
+    assert "Refused: Bearer <token>" in result["message"]
+    assert not scene.leaks(result)
+    add(table, scene, "push", "an error page that repeats the token", "HubError", "the token is in no text")
+
+
+def test_a_file_that_contains_the_token_is_not_pushed(scene, repo):
+    folder, before = scene.adapter(), scene.repo(repo)
+    (folder / "qpa_run.json").write_text(json.dumps({"hub_token": TOKEN}))
+    result = scene.push(folder, repo)
+    assert result["error"] == "ValueError"
+    assert "qpa_run.json contains your access token" in result["message"]
+    assert scene.repo(repo) == before
+    assert not scene.leaks(result)
+
+
+def add(table, scene, call, fault, error, state):
+    table.add(scene.path, call=call, step="access", fault=fault, outcome=error, state=state, rerun="the same")
