@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from qpa_hf import QPAConfig
-from qpa_hf.training import RECIPES, read_settings
+from qpa_hf.training import RECIPES
 from qpa_hf.training.settings import TRAINING_DEFAULTS, DataSettings
 
 # Numbers generated for lm_head at rank 4 (Table 2), and trained ones: Table 3 and, for Gemma, Sec. 4.2 of the paper.

@@ -161,7 +161,7 @@ def check_angles(angles: Tensor, ansatz: str) -> None:
 def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype: torch.dtype = torch.float32) -> int:
     """Return about how many bytes one forward and backward pass takes at its peak.
 
-    The angles' `dtype` sets the size of a number. Memory does not grow with depth beyond 13 qubits, where layers are
+    The angles' `dtype` sets the size of a number. Memory does not grow with depth beyond 14 qubits, where layers are
     undone instead of stored. One array is to spare, for what the caller makes of the probabilities.
     """
     form, n_rotations = _form(n_qubits, find_ansatz(ansatz)), len(ANSATZE[ansatz].rotations)

@@ -65,36 +65,39 @@ def z_signs(n_bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 class FoldedTables(NamedTuple):
-    """Tables of a layer in two groups of qubits, A high and B low basis states, with V variants of the low matrix."""
+    """Tables of a layer in two groups of qubits, A high and B low basis states, with V variants of the low matrix.
 
-    n_high: int
-    n_low: int
+    Each group is two halves: a layer's matrix is their Kronecker product with its rows in another order.
+    """
+
     n_variants: int
-    one: Tensor  # (1,) pads the shorter group's products
-    factors: Tensor  # (g * (A + B),) indices into [cos..., sin..., 1]; the products run over g
-    flips: Tensor  # (A * A + V * B * B,) index into those products
-    units: Tensor  # (A * A + V * B * B,) signs of R_Y, powers of -i for R_X
+    halves: tuple[int, int, int, int]  # basis states of each half: A = first * second, B = third * fourth
+    one: Tensor  # (1,) pads the products of shorter halves
+    factors: Tensor  # (g * n,) indices into the entries of single rotations; their products over g make the 4 halves
+    high_rows: Tensor  # (A,) the order of the high matrix' rows
+    low_rows: Tensor  # (V * B,) the order of the low matrices' rows
     start: Tensor  # (1, A, B) the state |0...0>
     high_generators: Tensor  # (A * A, N - b)
     low_generators: Tensor  # (B * B, b)
     z_turns: Tensor  # (N, A + V * B) minus the eigenvalues of Z on each row
-    z_generators: Tensor  # (2**N, N) half the eigenvalues of Z, in the order in which the states are kept
+    z_generators: Tensor  # (2**N, N) the eigenvalues of Z, in the order in which the states are kept
 
 
-def _units(i: Tensor, j: Tensor, n_bits: int, axis: str) -> Tensor:
-    if axis == "y":
-        return _ry_signs(i, j, n_bits).flatten()
-    return torch.tensor([1, -1j, -1, 1j])[bits_of(i ^ j, n_bits).sum(-1) & 3].flatten()
+def _factors(halves: list[list[int]], n_qubits: int, axis: str) -> Tensor:
+    """Return which entries of single rotations make up each entry of the halves' matrices.
 
-
-def _factors(n_high_bits: int, n_low_bits: int) -> Tensor:
-    """Return which of [cos..., sin..., 1] makes up each pattern of flipped bits of either group."""
-    n_qubits, width = n_high_bits + n_low_bits, max(n_high_bits, n_low_bits)
+    A single rotation's entries lie as [cos..., sin..., -sin..., 1] for R_Y and as [cos..., -i sin..., 1] for R_X.
+    """
+    width = max(len(qubits) for qubits in halves)
     parts = []
-    for n_bits, first in ((n_high_bits, 0), (n_low_bits, n_high_bits)):
-        part = torch.full((2**n_bits, width), 2 * n_qubits)
-        part[:, :n_bits] = torch.arange(first, first + n_bits) + n_qubits * bits_of(torch.arange(2**n_bits), n_bits)
-        parts.append(part)
+    for qubits in halves:
+        size = 2 ** len(qubits)
+        index = torch.arange(size)
+        i, j = bits_of(index[:, None].expand(size, size), len(qubits)), bits_of(index.expand(size, size), len(qubits))
+        kind = (i + 2 * (1 - i)) * (i ^ j) if axis == "y" else i ^ j  # 0 on the diagonal, 1 and 2 beside it
+        part = torch.full((size, size, width), (3 if axis == "y" else 2) * n_qubits)  # the 1
+        part[..., : len(qubits)] = torch.tensor(qubits, dtype=torch.int64) + n_qubits * kind
+        parts.append(part.flatten(0, 1))
     return torch.cat(parts).t().flatten()
 
 
@@ -103,19 +106,18 @@ def folded_tables(n_qubits: int, axes: tuple[str, ...], dtype: torch.dtype, devi
     """Return the tables of a two-group layer with its CNOT chains folded into its matrices.
 
     One chain moves amplitude y ^ (y >> 1) to y, two move y ^ (y >> 2). What reaches the low group then depends on the
-    last one or two high bits: each value of them has its own low matrix, and the high rows are kept ordered by them.
-    The low matrix multiplies from the right, so its row and column are exchanged.
+    last one or two high bits: each value of them has its own low matrix, and the high rows are kept ordered by them,
+    which is the natural order with these qubits in front.
     """
-    a, shift = n_qubits // 2, len(axes)
-    b = n_qubits - a
-    n_high, n_low, n_variants = 2**a, 2**b, min(2**shift, 2**a)
+    a = n_qubits // 2
+    b, shift = n_qubits - a, min(len(axes), a)
+    n_high, n_low, n_variants = 2**a, 2**b, 2**shift
     order = torch.arange(n_high).view(-1, n_variants).t().flatten()
+    place = torch.empty_like(order).index_put_((order,), torch.arange(n_high))
     low = torch.arange(n_low)
     joint = (torch.arange(n_variants)[:, None] << b) | low  # (V, B)
-    rows_high, rows_low = order ^ (order >> shift), (joint ^ (joint >> shift)) & (n_low - 1)
-    i_low, j_low = rows_low[:, None, :], low[:, None]
-    flips = torch.cat(((rows_high[:, None] ^ order).flatten(), (i_low ^ j_low).flatten() + n_high))
-    units = torch.cat((_units(rows_high[:, None], order, a, axes[0]), _units(i_low, j_low, b, axes[0])))
+    qubits = [*range(a - shift, a), *range(a - shift)]
+    halves = [qubits[: a // 2], qubits[a // 2 :], [*range(a, a + b // 2)], [*range(a + b // 2, n_qubits)]]
     # R_Z stands between the two chains, so its eigenvalues are those at y ^ (y >> 1).
     z_turns = torch.zeros(n_qubits, n_high + n_variants * n_low)
     z_turns[:a, :n_high] = (2 * bits_of(order ^ (order >> 1), a) - 1).t()
@@ -124,20 +126,21 @@ def folded_tables(n_qubits: int, axes: tuple[str, ...], dtype: torch.dtype, devi
     start = torch.zeros(1, n_high, n_low)
     start[0, 0, 0] = 1
     of_high, of_low = _group(order, order, a, order, device), _group(low, low, b, low, device)
-    generators = [g.y_generators if axes[0] == "y" else g.x_generators for g in (of_high, of_low)]
+    # Twice the generators: the other factor of 2 is that of the square in the probabilities.
+    generators = [2 * (g.y_generators if axes[0] == "y" else g.x_generators) for g in (of_high, of_low)]
     complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-    state_dtype = dtype if axes == ("y",) else complex_dtype
     return FoldedTables(
-        n_high, n_low, n_variants,
+        n_variants,
+        halves=tuple(2 ** len(half) for half in halves),
         one=torch.ones(1, dtype=dtype, device=device),
-        factors=_factors(a, b).to(device),
-        flips=flips.to(device),
-        units=units.to(device, dtype if axes[0] == "y" else complex_dtype),
-        start=start.to(device, state_dtype),
+        factors=_factors(halves, n_qubits, axes[0]).to(device),
+        high_rows=place[order ^ (order >> len(axes))].to(device),
+        low_rows=((joint ^ (joint >> len(axes))) & (n_low - 1)).flatten().to(device),
+        start=start.to(device, dtype if axes == ("y",) else complex_dtype),
         high_generators=generators[0].to(device, dtype),
         low_generators=generators[1].to(device, dtype),
         z_turns=z_turns.to(device, dtype),
-        z_generators=((1 - 2 * bits_of(y ^ (y >> 1), n_qubits)) / 2).to(device, dtype),
+        z_generators=(1 - 2 * bits_of(y ^ (y >> 1), n_qubits)).to(device, dtype),
     )  # fmt: skip
 
 
