@@ -206,9 +206,9 @@ class CountOperations(TorchDispatchMode):
     """Counts operations that do work; views and metadata cost nothing on a device."""
 
     FREE = (
-        "view", "slice", "select.int", "transpose", "detach", "unsqueeze", "squeeze", "expand", "alias", "unbind", "split",
-        "_conj",
-    )  # fmt: skip
+        *("view", "slice", "select.int", "transpose", "detach", "unsqueeze", "squeeze", "expand", "alias", "unbind"),
+        *("split", "_conj"),
+    )
 
     def __init__(self):
         super().__init__()
