@@ -7,7 +7,8 @@ from torch import Tensor
 
 from qpa_hf.circuit.tables import FoldedTables, folded_tables
 
-MAX_QUBITS = 14  # beyond, two groups make matrices of 2^8 and more, and smaller groups win (measured)
+# Measured: beyond, the matrices of all layers and circuits outgrow the cache, and smaller groups of qubits win.
+FEW_QUBITS, MAX_QUBITS, MAX_NUMBERS = 11, 14, 2**15
 
 Kept = tuple[Tensor, Tensor, list[Tensor]]  # high and low matrices of all layers, |0...0> and the state after each
 

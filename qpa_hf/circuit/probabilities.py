@@ -27,13 +27,15 @@ FOLDED_STATES_PER_LAYER = {1: 17, 2: 21}  # by rotations a layer: its matrices o
 CHECKED_FROM_BYTES = 2**30  # below, asking the machine would cost more than it saves
 
 
-def _form(n_qubits: int, ansatz: Ansatz) -> str:
+def _form(n_qubits: int, ansatz: Ansatz, n_circuits: int) -> str:
     """Return the fastest way to simulate: "walsh", "folded" or "grouped"."""
     axes = ansatz.rotations
     if axes == ("x",):
         return "walsh"
-    is_foldable = axes in (("y",), ("x", "z"), ("y", "z")) and n_qubits <= folded.MAX_QUBITS
-    return "folded" if is_foldable else "grouped"
+    is_foldable = axes in (("y",), ("x", "z"), ("y", "z"))
+    n_numbers = n_circuits * 2**n_qubits * (1 if ansatz.is_real else 2)
+    is_small = n_qubits <= folded.FEW_QUBITS or (n_qubits <= folded.MAX_QUBITS and n_numbers <= folded.MAX_NUMBERS)
+    return "folded" if is_foldable and is_small else "grouped"
 
 
 def _without_autocast(simulate: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +67,7 @@ def _kernels_for(angles: Tensor) -> ModuleType | None:
 def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
     if (kernels := _kernels_for(angles)) is not None:
         return kernels.forward(angles, ANSATZE[ansatz].rotations)
-    form = _form(angles.shape[-1], ANSATZE[ansatz])
+    form = _form(angles.shape[-1], ANSATZE[ansatz], len(angles))
     if form == "walsh":
         p, *kept = walsh.forward(angles.squeeze(2))
         return p, kept
@@ -78,7 +80,7 @@ def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
 def _backward(angles: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
     if (kernels := _kernels_for(angles)) is not None:
         return kernels.backward(angles, kept, grad, ANSATZE[ansatz].rotations)
-    form = _form(angles.shape[-1], ANSATZE[ansatz])
+    form = _form(angles.shape[-1], ANSATZE[ansatz], len(angles))
     if form == "walsh":
         state, wave = kept
         return walsh.backward(angles.squeeze(2), state, wave, grad).view_as(angles)
@@ -161,10 +163,10 @@ def check_angles(angles: Tensor, ansatz: str) -> None:
 def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype: torch.dtype = torch.float32) -> int:
     """Return about how many bytes one forward and backward pass takes at its peak.
 
-    The angles' `dtype` sets the size of a number. Memory does not grow with depth beyond 14 qubits, where layers are
+    The angles' `dtype` sets the size of a number. Memory does not grow with depth for many qubits, whose layers are
     undone instead of stored. One array is to spare, for what the caller makes of the probabilities.
     """
-    form, n_rotations = _form(n_qubits, find_ansatz(ansatz)), len(ANSATZE[ansatz].rotations)
+    form, n_rotations = _form(n_qubits, find_ansatz(ansatz), n_circuits), len(ANSATZE[ansatz].rotations)
     arrays_a_state = 1 if ANSATZE[ansatz].is_real else 2
     if form == "walsh":
         arrays = WALSH_ARRAYS

@@ -27,7 +27,8 @@ Layer = tuple[Tensor, Tensor]  # weight (out, in) and bias (out,)
 def hidden_layers(features: Tensor, layers: Sequence[Layer], activation: str) -> Tensor:
     """Return the output layer's inputs, shape (n_chunks, width), from features of shape (n_chunks, n_features).
 
-    Only inputs and outputs are kept for the backward pass where rows are many.
+    Without an activation the layers are one affine map: where rows are many it is found first, from as few rows as
+    there are features and one more. With one, only the blocks' inputs and outputs are kept for the backward pass.
     """
     function = ACTIVATION_FUNCTIONS[activation]
 
@@ -36,6 +37,11 @@ def hidden_layers(features: Tensor, layers: Sequence[Layer], activation: str) ->
             rows = function(F.linear(rows, weight, bias))
         return rows
 
+    n_features = features.shape[1]
+    if layers and activation == "none" and len(features) > n_features + 1:
+        images = block(torch.eye(n_features + 1, n_features, dtype=features.dtype, device=features.device))
+        offset = images[n_features]  # of the zero vector
+        return torch.addmm(offset, features, images[:n_features] - offset)
     if not layers or len(features) <= HIDDEN_ROWS or not torch.is_grad_enabled():
         return block(features)
     blocks = features.split(HIDDEN_ROWS)
@@ -100,7 +106,7 @@ class _Slots(torch.autograd.Function):
                 _gather(grads, ctx.sizes, start * chunk_size, block)
                 block = block.view(-1, chunk_size)
                 grad_layer.addmm_(inputs[:, start:stop], block)
-                grad_hidden[:, start:stop] = by_feature @ block.t()
+                torch.mm(by_feature, block.t(), out=grad_hidden[:, start:stop])
         return grad_hidden.t(), grad_layer[:width].t(), grad_layer[width], None, None
 
 
