@@ -35,7 +35,8 @@ TASKS = {
     "QUESTION_ANS": ("question-answering", "AutoModelForQuestionAnswering"),
     "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
 }
-EXACT = "exact"  # the backend that simulates without shots
+# Every backend so far is a simulator that computes probabilities exactly, without shots.
+SIMULATORS = {"exact": "qpa_hf's own simulator", "torchquantum": "TorchQuantum"}
 ORIGINS = {
     "random": "Fixed random numbers stand in the place of circuits; a mapping model turns them into the weights.",
     "bits": "There are no circuits; a mapping model turns the bits of basis states into the weights.",
@@ -164,18 +165,10 @@ def _origin(config: QPAConfig, spec: GeneratorSpec) -> str:
     if spec.source != "circuit":
         return ORIGINS[spec.source]
     circuits = f"{spec.n_circuits} circuit{'s' if spec.n_circuits > 1 else ''} of {spec.n_qubits} qubits"
-    backend = _backend(config)
-    origin = f"They came from the backend {backend!r} in training; no quantum computer is needed to use the adapter."
-    if backend == EXACT:
-        origin = (
-            "The circuits were simulated exactly on a classical computer; no quantum computer was used, and none is "
-            "needed."
-        )
-    return f"A mapping model turns the probabilities of {circuits} into the weights. {origin}"
-
-
-def _backend(config: QPAConfig) -> str:
-    return getattr(config, "backend", EXACT)
+    return (
+        f"A mapping model turns the probabilities of {circuits} into the weights. The circuits were simulated exactly on "
+        f"a classical computer ({SIMULATORS[config.backend]}); no quantum computer was used, and none is needed."
+    )
 
 
 def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
@@ -185,8 +178,8 @@ def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
         "depth": spec.circuit_depth,
         "ansatz": spec.ansatz,
         "angles": "trained" if spec.train_circuit else "not trained",
-        "backend": _backend(config),
-        "shots": getattr(config, "shots", None) or "none, the probabilities are exact",
+        "backend": config.backend,
+        "shots": "none, the probabilities are exact",
         "features": spec.features,
     }
     return (circuit if spec.source == "circuit" else {}) | {
