@@ -166,8 +166,8 @@ def _origin(config: QPAConfig, spec: GeneratorSpec) -> str:
         return ORIGINS[spec.source]
     circuits = f"{spec.n_circuits} circuit{'s' if spec.n_circuits > 1 else ''} of {spec.n_qubits} qubits"
     return (
-        f"A mapping model turns the probabilities of {circuits} into the weights. The circuits were simulated exactly on "
-        f"a classical computer ({SIMULATORS[config.backend]}); no quantum computer was used, and none is needed."
+        f"A mapping model turns the probabilities of {circuits} into the weights. The circuits were simulated exactly "
+        f"on a classical computer ({SIMULATORS[config.backend]}); no quantum computer was used, and none is needed."
     )
 
 
