@@ -27,7 +27,7 @@ def main() -> None:
     # PEFT and transformers against each other; nothing that a user can act on.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
     try:
-        app()
+        app(prog_name="qpa")
     except (ValueError, TypeError, OSError) as error:
         _stop(error, BAD_INPUT)
     except (HubError, RuntimeError, ImportError, MemoryError) as error:

@@ -60,7 +60,7 @@ def train(
 
     The same command resumes an interrupted run. Example:
 
-        qpa train --model gpt2 --train book.txt --output run --set adapter.target_modules=[c_attn]
+        qpa train --model gpt2 --train book.txt --output run --set adapter.r=4
     """
     from qpa_hf import plots
     from qpa_hf.training import run
