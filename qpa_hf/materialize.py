@@ -20,6 +20,7 @@ from qpa_hf.checkpoint import read_weights
 from qpa_hf.model_cards import RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
+from qpa_hf.tuner.sharding import is_fsdp, is_zero3, on_first_process, whole
 from qpa_hf.tuner.slots import build_bank, slots_of, target_names, tensors_of
 
 GENERATOR_PREFIX = "base_model.lora_qpa."
@@ -37,6 +38,9 @@ def materialize(
     What was written is read back and compared bit for bit before it takes the place of `path`; the exchange is one
     step, so an interrupted run leaves the old directory or the new one. Other files in an old directory are kept.
 
+    A model that FSDP2 has sharded is gathered: every process must call this together, and the first one writes. Any
+    other model is written by the process that calls, so under DistributedDataParallel call it in one.
+
     Args:
         model_or_path: a `PeftModel` with a QPA adapter, or the directory of a native checkpoint (the base model's
             weights are then not needed).
@@ -50,20 +54,30 @@ def materialize(
     Raises:
         TypeError: if `model_or_path` is neither a PEFT model nor a path.
         ValueError: if the adapter is not a QPA adapter, is incomplete or not finite, or if `path` is no place for it.
-        RuntimeError: if what was read back differs from what was written; `path` is then untouched.
+        RuntimeError: if what was read back differs from what was written, and `path` is left as it was; or if
+            DeepSpeed's ZeRO-3 keeps the model's numbers.
     """
     target = Path(path)
+    if isinstance(model_or_path, nn.Module) and is_fsdp(model_or_path):
+        tensors, config = _from_model(model_or_path, adapter_name)
+        on_first_process(lambda: _check_and_write(tensors, config, target, record))
+        return target
     _check_target(target, model_or_path)
     if isinstance(model_or_path, (str, os.PathLike)):
         tensors, config = _from_folder(Path(model_or_path))
         record = record or RunRecord.load(model_or_path)
     else:
         tensors, config = _from_model(model_or_path, adapter_name)
+    _check_and_write(tensors, config, target, record)
+    return target
+
+
+def _check_and_write(tensors: dict[str, Tensor], config: QPAConfig, target: Path, record: RunRecord | None) -> None:
+    _check_target(target, None)
     broken = [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise ValueError(f"{broken[0]} has NaN or infinite values; nothing was written. Train with a lower rate.")
     _write(tensors, config, target, record)
-    return target
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -86,8 +100,13 @@ def _from_model(model: Any, adapter_name: str) -> tuple[dict[str, Tensor], QPACo
     if not isinstance(config, QPAConfig):
         known = [name for name, c in peft_model.peft_config.items() if isinstance(c, QPAConfig)]
         raise ValueError(f"`adapter_name`={adapter_name!r} is not a QPA adapter of this model. It has {known}.")
+    if is_zero3(peft_model):
+        raise RuntimeError(
+            "DeepSpeed's ZeRO-3 keeps the model's numbers outside of it. Save a checkpoint with the Trainer or with "
+            "`accelerator.get_state_dict`, and materialize that directory."
+        )
     others = get_peft_model_state_dict(peft_model, adapter_name=adapter_name)
-    tensors = {k: v.detach().cpu().clone() for k, v in others.items() if not k.startswith(GENERATOR_PREFIX)}
+    tensors = {k: whole(v).detach().cpu().clone() for k, v in others.items() if not k.startswith(GENERATOR_PREFIX)}
     if config.task_type is None and config.auto_mapping is None:
         base = base_model.model
         config.auto_mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}

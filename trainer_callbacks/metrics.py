@@ -14,9 +14,9 @@ from transformers.trainer_utils import IntervalStrategy
 from qpa_hf.generator import Generator
 from qpa_hf.materialize import unwrapped
 from qpa_hf.trainer_callbacks.norms import delta_norms
-from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3, whole, whole_generator
 from qpa_hf.trainer_callbacks.timer import GenerationTimer
 from qpa_hf.tuner import QPAConfig
+from qpa_hf.tuner.sharding import is_fsdp, is_zero3, whole, whole_generator
 
 PREFIX = "qpa/"
 CLIP_EPSILON = 1e-6  # torch.nn.utils.clip_grad_norm_ scales by max_norm / (norm + 1e-6)

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from qpa_hf.trainer_callbacks.sharding import is_fsdp, is_zero3
+from qpa_hf.tuner.sharding import is_fsdp, is_zero3
 
 
 def checkpoint_folder(args: TrainingArguments, step: int) -> Path:

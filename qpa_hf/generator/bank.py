@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Variable
 from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed.tensor import DTensor
 
 from qpa_hf.generator.generator import Generator
 
@@ -64,7 +65,9 @@ class Bank:
         if torch.compiler.is_compiling():
             self._traced = self._shaped(self.generator(self.sizes))
         elif torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
-            self._live, self._leaves = None, {}
+            # Values without a graph go as well: FSDP2 and ZeRO-3 write new numbers into the parameters of the next
+            # step without a version telling so.
+            self._live, self._leaves, self._constant = None, {}, None
 
     def end_forward(self) -> None:
         """Call at the end of a forward of the whole model."""
@@ -133,6 +136,11 @@ class Bank:
         with_grad = {i: leaf.grad for i, leaf in leaves.items() if leaf.grad is not None}
         if not with_grad:
             return
+        if any(isinstance(p, DTensor) for p in self.generator.parameters(recurse=False)):
+            raise RuntimeError(
+                "Reentrant checkpointing cannot be used under FSDP2, which has sharded the generator again when the "
+                "backward pass through it begins. Set `use_reentrant=False`."
+            )
         with torch.enable_grad():
             slots = self._shaped(self._generate())
         torch.autograd.backward([slots[i] for i in with_grad], list(with_grad.values()))

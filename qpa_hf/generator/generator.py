@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -169,6 +170,10 @@ class Generator(nn.Module):
         full = weight.sum(0) @ _sum_last(hidden[:n_full].t()) + n_full * bias.sum()
         part = (weight[:rest] @ hidden[n_full:].t()).sum() + bias[:rest].sum() if rest else 0
         return (full + part) / self.spec.n_values
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.epoch += 1  # FSDP2 gathers the loaded numbers later, and preserves the version when it does
+        super()._load_from_state_dict(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Generator:
         self.epoch += 1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qpa_hf.generator import Bank
 from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.sharding import whole_bank
 from qpa_hf.tuner.slots import Slot, attach, build_bank, collect, layout_of, slots_of, target_names, tensors_of
 
 
@@ -136,8 +137,11 @@ class QPAModel(LoraModel):
             bank.refresh()
 
     def generated_tensors(self, adapter_name: str = "default") -> dict[str, Tensor]:
-        """Return copies of the generated tensors by their names in a plain LoRA checkpoint."""
-        return tensors_of(self._banks[adapter_name], slots_of(self.peft_config[adapter_name].layout))
+        """Return copies of the generated tensors by their names in a plain LoRA checkpoint.
+
+        Where FSDP2 has sharded the model, every process must call this together.
+        """
+        return tensors_of(whole_bank(self._banks[adapter_name]), slots_of(self.peft_config[adapter_name].layout))
 
     def _sync_requires_grad(self) -> None:
         for name, bank in self._banks.items():

@@ -1,0 +1,129 @@
+"""What else is done with a model that FSDP2 has sharded: saving, resuming, evaluating, materializing."""
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from helpers import disturb
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.tensor import DTensor
+from trajectory import N_STEPS, distance, loss_of, model_of, optimizer_of, rows
+from wrapped import accelerator, fsdp_plugin, loop, shard, train
+
+from qpa_hf import materialize
+
+HALF = N_STEPS // 2
+
+
+def begun(adapter="lora"):
+    """Return a sharded model and its optimizer after the first half of the steps."""
+    model = shard(model_of(adapter))
+    optimizer = optimizer_of(model)
+    train(model, optimizer, range(HALF))
+    return model, optimizer
+
+
+def elsewhere():
+    """Return a model whose numbers differ from those of any other, and which is not wrapped yet."""
+    model = model_of("lora")
+    disturb(model, seed=2 + dist.get_rank())
+    return model
+
+
+def resumed(folder, expected):
+    """Save to a sharded checkpoint half-way, load it into another model, and train on."""
+    model, optimizer = begun()
+    numbers, moments = get_state_dict(model, optimizer)
+    dcp.save({"model": numbers, "optimizer": moments}, checkpoint_id=folder / "dcp")
+    other = shard(elsewhere())
+    optimizer = optimizer_of(other)
+    numbers, moments = get_state_dict(other, optimizer)
+    dcp.load({"model": numbers, "optimizer": moments}, checkpoint_id=folder / "dcp")
+    set_state_dict(other, optimizer, model_state_dict=numbers, optim_state_dict=moments)
+    return distance(train(other, optimizer, range(HALF, N_STEPS)), expected["lora"][HALF:])
+
+
+def resumed_with_accelerate(folder, expected):
+    """Do the same with Accelerate's `save_state` and `load_state`."""
+    first = accelerator(fsdp_plugin=fsdp_plugin())
+    model = model_of("lora")
+    model, optimizer = first.prepare(model, optimizer_of(model))
+    loop(first, model, optimizer, range(HALF))
+    first.save_state(str(folder / "accelerate"))
+    second = accelerator(fsdp_plugin=fsdp_plugin())
+    other = elsewhere()
+    other, optimizer = second.prepare(other, optimizer_of(other))
+    second.load_state(str(folder / "accelerate"))
+    return distance(loop(second, other, optimizer, range(HALF, N_STEPS)), expected["lora"][HALF:])
+
+
+def materialized(folder, adapter):
+    """Materialize on every process together, and compare with the sharded parameters' own product."""
+    model, _ = begun(adapter)
+    is_sharded = any(isinstance(p, DTensor) for p in model.parameters())
+    path = materialize(model, folder / f"sharded {adapter}")
+    alone = model_of(adapter)
+    optimizer = optimizer_of(alone)
+    for step in range(HALF):
+        loss_of(alone, rows(step)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    expected = alone.base_model.generated_tensors()
+    found = load_file(path / "adapter_model.safetensors")
+    assert is_sharded
+    assert found.keys() == expected.keys()
+    return {"tensors": max(((found[k] - expected[k]).norm() / (expected[k].norm() + 1e-12)).item() for k in found)}
+
+
+def evaluated():
+    """Compare the loss without gradients, between two steps and without `eval()`, with that of one process."""
+    model, alone = shard(model_of("lora")), model_of("lora")
+    worst = 0.0
+    pairs = [(model, optimizer_of(model)), (alone, optimizer_of(alone))]
+    for step in range(HALF):
+        losses = []
+        for m, optimizer in pairs:
+            loss_of(m, rows(step)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            with torch.no_grad():
+                losses.append(loss_of(m, rows(step)).item())
+        worst = max(worst, abs(losses[0] - losses[1]))
+    return {"loss": worst}
+
+
+def refused(folder):
+    """Materialize into a file: every process must hear of it."""
+    model, _ = begun()
+    (folder / "a file").write_text("")
+    return _message(lambda: materialize(model, folder / "a file"), ValueError)
+
+
+def reentrant():
+    """Train a step with reentrant checkpointing, which FSDP2 does not allow."""
+    model = model_of("lora")
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    model = shard(model)
+    return _message(lambda: loss_of(model, rows(0)).backward(), RuntimeError)
+
+
+def _message(run, kind):
+    try:
+        run()
+    except kind as error:
+        return {"message": str(error)}
+    return {"message": ""}
+
+
+def figures(folder, expected):
+    """Return each check by its name, to be called with nothing."""
+    return {
+        "resumed from a sharded checkpoint": lambda: resumed(folder, expected),
+        "resumed from Accelerate's sharded state": lambda: resumed_with_accelerate(folder, expected),
+        "materialized": lambda: materialized(folder, "lora"),
+        "materialized, DoRA": lambda: materialized(folder, "dora"),
+        "evaluated between steps": evaluated,
+        "refused by the first process": lambda: refused(folder),
+        "reentrant checkpointing": reentrant,
+    }
