@@ -133,6 +133,7 @@ def _refusal(error: HfHubHTTPError, repo_id: str, revision: str) -> HubError:
     if status == 401:
         return AccessDenied("The Hub does not know this token. Log in with `hf auth login`, or pass another `token`.")
     if status == 403:
-        return AccessDenied(f"This token may not do that to {repo_id}. Pass a `token` with write access to it.")
+        needs = "a push needs write access, a download read access"
+        return AccessDenied(f"This token may not do that to {repo_id}: {needs}. Pass a `token` that has it.")
     said = error.server_message or "no reason given"
     return HubError(f"The Hub refused with status {status}: {said}. Change what it names and try again.")

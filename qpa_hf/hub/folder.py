@@ -56,15 +56,17 @@ def files_of(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in found if path.suffix in SUFFIXES and path.name not in TRAINING_STATE}
 
 
-def check_secrets(files: Mapping[str, Path], token: str | None) -> None:
-    """Raise if a file contains the token.
+def check_secrets(files: Mapping[str, Path], message: str, token: str | None) -> None:
+    """Raise if a file or the commit's title contains the token.
 
     Raises:
         ValueError: naming the file, not the token.
     """
+    if token and token in message:
+        raise ValueError("`commit_message` contains your access token, so nothing was pushed. Remove it.")
     for name, path in files.items():
         if token and token.encode() in path.read_bytes():
-            raise ValueError(f"{path} contains your access token, so it was not pushed. Remove it from {name}.")
+            raise ValueError(f"{path} contains your access token, so nothing was pushed. Remove it from {name}.")
 
 
 def is_same(path: Path, remote: RepoFile) -> bool:

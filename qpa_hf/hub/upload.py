@@ -69,8 +69,8 @@ def push(
     repository = Repository(repo_id, token, policy)
     with _folder(model_or_path, form, adapter_name) as folder:
         kind, files = form_of(folder), files_of(folder)
-        check_secrets(files, repository.token)
         message = commit_message or f"Upload the {kind} adapter of {_run_name(model_or_path, adapter_name)}"
+        check_secrets(files, message, repository.token)
         description = f"Pushed by qpa_hf {__version__}."
         repository.create(private)
         if create_pr:

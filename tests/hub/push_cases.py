@@ -55,6 +55,8 @@ def _answers():
         yield _at(step, "HTML page in place of an answer (200)", [{"what": "html", "status": 200}])
     yield _at("list the files", "answer cut to 20 bytes", [{"what": "short", "at": 20}])
     yield _at("list the files", "one byte of the answer flipped", [{"what": "flip", "at": 30}])
+    refused = [{"what": "status", "status": 403, "times": FOREVER}]
+    yield _at("upload", "content store refuses (403)", refused, "AccessDenied")
     silent = [{"what": "hang", "times": FOREVER}]
     yield _at("commit", "silent for ever", silent, "HubUnavailable", policy=QUICK | {"total_seconds": 1.0})
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from scene import READER, TOKEN
 
+FIXED = "succeeds with what the message asks for"
 BOB, WRONG = "hf_bob", "hf_of_nobody"
 PUSHES = [  # fault, options, error, words
     ("401: unknown token", {"token": WRONG}, "AccessDenied", "Log in with `hf auth login`"),
@@ -44,29 +45,29 @@ def repo(scene):
 @pytest.mark.parametrize("row", PUSHES, ids=name_of)
 def test_a_push_that_is_refused(row, scene, repo, table):
     fault, options, error, words = row
-    before = scene.repo(repo)
+    folder, before = scene.adapter(), scene.repo(repo)
     scene.hub.clear()
-    result = scene.client.call("push", str(scene.adapter()), repo, **{"token": TOKEN} | options)
+    result = scene.client.call("push", str(folder), repo, **{"token": TOKEN} | options)
     assert result.get("error") == error, result
     assert words in result["message"]
     assert scene.repo(repo) == before
     assert not scene.leaks(result)
+    assert scene.push(folder, repo)["value"] == scene.tip(repo)
     add(table, scene, "push", fault, error, "nothing changed")
 
 
 @pytest.mark.parametrize("row", DOWNLOADS, ids=name_of)
 def test_a_download_that_is_refused(row, scene, repo, table):
     fault, state, options, error, words = row
-    repo = "alice/nothing" if state is None else repo
-    if state:
-        scene.hub.change(repo, **state)
+    scene.hub.change(repo, **(state or {}))
     scene.hub.clear()
-    cache = scene.cache()
-    result = scene.client.call("download", repo, cache_dir=str(cache), **{"token": READER} | options)
+    cache, asked = scene.cache(), "alice/nothing" if state is None else repo
+    result = scene.client.call("download", asked, cache_dir=str(cache), **{"token": READER} | options)
     assert result.get("error") == error, result
     assert words in result["message"]
     assert not list(cache.glob("*/snapshots/*/*.safetensors"))
     assert not scene.leaks(result)
+    assert "value" in scene.download(repo, cache, token=TOKEN)
     add(table, scene, "download", fault, error, "nothing in the cache")
 
 
@@ -79,6 +80,8 @@ def test_a_repository_without_an_adapter(missing, scene, repo, table):
     assert result["error"] == "FileMissing"
     assert missing in result["message"]
     assert "Check the name" in result["message"]
+    scene.push(scene.adapter(), repo)
+    assert "value" in scene.download(repo, scene.cache())
     add(table, scene, "download", f"missing file: {missing}", "FileMissing", "nothing in the cache")
 
 
@@ -88,18 +91,23 @@ def test_the_hubs_answer_may_repeat_the_token(scene, repo, table):
     result = scene.client.call("push", str(scene.adapter()), repo, token=TOKEN)
     assert "Refused: Bearer <token>" in result["message"]
     assert not scene.leaks(result)
+    assert "value" in scene.push(scene.adapter(), repo)
     add(table, scene, "push", "an error page that repeats the token", "HubError", "the token is in no text")
 
 
-def test_a_file_that_contains_the_token_is_not_pushed(scene, repo):
+@pytest.mark.parametrize("place", ["qpa_run.json", "commit_message"])
+def test_nothing_that_contains_the_token_is_pushed(place, scene, repo):
     folder, before = scene.adapter(), scene.repo(repo)
-    (folder / "qpa_run.json").write_text(json.dumps({"hub_token": TOKEN}))
-    result = scene.push(folder, repo)
+    text = json.dumps({"hub_token": TOKEN})
+    if place == "qpa_run.json":
+        (folder / place).write_text(text)
+    result = scene.push(folder, repo, **({place: text} if place == "commit_message" else {}))
     assert result["error"] == "ValueError"
-    assert "qpa_run.json contains your access token" in result["message"]
+    assert place in result["message"]
+    assert "contains your access token" in result["message"]
     assert scene.repo(repo) == before
     assert not scene.leaks(result)
 
 
 def add(table, scene, call, fault, error, state):
-    table.add(scene.path, call=call, step="access", fault=fault, outcome=error, state=state, rerun="the same")
+    table.add(scene.path, call=call, step="access", fault=fault, outcome=error, state=state, rerun=FIXED)

@@ -23,8 +23,12 @@ def damage(path):
     path.write_bytes(content)
 
 
-def add(table, scene, fault, outcome, state):
-    table.add(scene.path, call="download", step="cache", fault=fault, outcome=outcome, state=state, rerun="the same")
+def add(table, scene, pushed, fault, outcome, state):
+    """Look that all is well when the Hub is back, and add a row to the table."""
+    folder, repo, cache = pushed
+    assert same_files(folder, scene.download(repo, cache)["value"])
+    row = {"fault": fault, "outcome": outcome, "state": state, "rerun": "succeeds when the Hub is there"}
+    table.add(scene.path, call="download", step="cache", **row)
 
 
 def test_offline_with_a_warm_cache(scene, pushed, table):
@@ -34,14 +38,14 @@ def test_offline_with_a_warm_cache(scene, pushed, table):
     result = scene.client.call("download", repo, token=READER, cache_dir=str(cache), offline=True)
     assert same_files(folder, result["value"])
     assert scene.hub.log == []
-    add(table, scene, "HF_HUB_OFFLINE, warm cache", "succeeds", "the files of one commit")
+    add(table, scene, pushed, "HF_HUB_OFFLINE, warm cache", "succeeds", "the files of one commit")
 
 
 def test_offline_with_an_empty_cache(scene, pushed, table):
     result = scene.download(pushed[1], pushed[2], offline=True)
     assert result["error"] == "NotCached"
     assert "Unset HF_HUB_OFFLINE" in result["message"]
-    add(table, scene, "HF_HUB_OFFLINE, empty cache", "NotCached", "nothing in the cache")
+    add(table, scene, pushed, "HF_HUB_OFFLINE, empty cache", "NotCached", "nothing in the cache")
 
 
 @pytest.mark.parametrize("what", ["status", "hang", "drop"])
@@ -54,7 +58,14 @@ def test_a_hub_that_is_down_with_a_warm_cache(what, scene, pushed, table):
     assert same_files(folder, result["value"])
     assert "Using the copy of commit" in result["log"]
     words = {"status": "503", "hang": "silent", "drop": "cut"}
-    add(table, scene, f"Hub down ({words[what]}), warm cache", "succeeds, with a warning", "the files of one commit")
+    add(
+        table,
+        scene,
+        pushed,
+        f"Hub down ({words[what]}), warm cache",
+        "succeeds, with a warning",
+        "the files of one commit",
+    )
 
 
 def test_a_hub_that_does_not_listen(scene, pushed, table):
@@ -67,8 +78,8 @@ def test_a_hub_that_does_not_listen(scene, pushed, table):
     assert same_files(folder, warm["value"])
     assert cold["error"] == "HubUnavailable"
     assert "run the same command again" in cold["message"]
-    add(table, scene, "Hub does not listen, warm cache", "succeeds, with a warning", "the files of one commit")
-    add(table, scene, "Hub does not listen, empty cache", "HubUnavailable", "nothing in the cache")
+    add(table, scene, pushed, "Hub does not listen, warm cache", "succeeds, with a warning", "the files of one commit")
+    add(table, scene, pushed, "Hub does not listen, empty cache", "HubUnavailable", "nothing in the cache")
 
 
 def test_a_commit_that_is_here_whole_needs_no_hub(scene, pushed):
@@ -85,5 +96,11 @@ def test_a_file_damaged_in_the_cache_is_fetched_again(scene, pushed, table):
     damage(weights_in(cache))
     assert scene.download(repo, cache, offline=True)["error"] == "NotCached"
     assert same_files(folder, scene.download(repo, cache)["value"])
-    add(table, scene, "a file damaged in the cache", "succeeds", "the files of one commit")
-    add(table, scene, "HF_HUB_OFFLINE, a file damaged in the cache", "NotCached", "nothing changed")
+    add(table, scene, pushed, "a file damaged in the cache", "succeeds", "the files of one commit")
+    add(table, scene, pushed, "HF_HUB_OFFLINE, a file damaged in the cache", "NotCached", "nothing changed")
+
+
+def test_a_push_needs_a_hub(scene):
+    result = scene.push(scene.adapter(), scene.repo_name(), offline=True)
+    assert result["error"] == "NotCached"
+    assert "HF_HUB_OFFLINE is set. Unset it" in result["message"]

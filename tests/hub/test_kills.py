@@ -104,5 +104,8 @@ def test_two_pushes_at_once_are_two_whole_commits(scene, table):
     assert set(scene.commits(repo)) - first == set(results)
     assert all(scene.holds(repo, oid, folder) for oid, folder in zip(results, folders, strict=True))
     assert scene.tip(repo) in results
+    again = scene.push(folders[0], repo)
+    assert again["value"] == scene.tip(repo)
+    assert scene.holds(repo, scene.tip(repo), folders[0])
     row = {"step": "commit", "fault": "another push at the same time", "outcome": "succeeds"}
-    table.add(scene.path, call="push", **row, state="a commit of each", rerun="puts our files on top again")
+    table.add(scene.path, call="push", **row, state="a commit of each", rerun="has its files at the tip")

@@ -170,6 +170,7 @@ def _problems(exchange: Exchange, name: str) -> None:
 
 def _change(exchange: Exchange, name: str) -> None:
     exchange.server.store.repos[name].update(exchange.json())
+    exchange.server.store.save()
     exchange.reply(200, {})
 
 
