@@ -53,3 +53,14 @@ def test_demo_figures_are_those_of_the_recorded_run():
     for arm in record["arms"]:
         row = f"| {arm['n_trainable']:,} | {arm['perplexity_after']:.2f} | {arm['native_bytes']:,} bytes |"
         assert row in README
+
+
+def test_times_are_those_of_the_recorded_run():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "circuit.json").read_text(encoding="utf-8"))["rows"]
+    by_size = {(row["ansatz"], row["n_qubits"]): row for row in rows}
+    for ansatz in ("ry_cnot", "rx_cnot", "rx_rz_cnot"):
+        chosen = [by_size[ansatz, n] for n in (5, 7, 10, 12, 14, 16)]
+        assert " | ".join(f"{row['median_ms']['ours']:.2f}" for row in chosen) in README
+        for rival in ("TorchQuantum", "PennyLane lightning, raw device"):
+            ratios = " | ".join(f"{row['over_ours'][rival]['ratio']:.1f}" for row in chosen)
+            assert f"| {rival} / ours | {ratios} |" in README
