@@ -7,6 +7,12 @@ from pathlib import Path
 
 PACKAGES = ("huggingface_hub", "hf-xet", "httpx2", "peft", "qpa-hf")
 COMMAND = "python -m pytest tests/hub --fault-table benchmarks/results/hub_faults.json"
+NOTES = """
+"lfs" is the path of plain HTTP uploads and downloads, "xet" that of chunks. What does not succeed raises an error of
+`qpa_hf.hub` of the name given, which says what to do. Each fault was seen to happen. A row with one path has no
+counterpart on the other, or one that ends differently: on the LFS path, a finished upload is found at the next attempt
+and not asked for again; hf_xet notices a damaged chunk by itself, and says only that the download failed.
+"""
 COLUMNS = ("call", "step", "fault", "outcome", "state", "rerun")
 HEADINGS = ("call", "where", "fault", "what the call does", "what is there then", "the same call again")
 
@@ -44,7 +50,7 @@ class FaultTable:
         heading = ["# Faults on the way to the Hub", ""]
         heading += ["Written by a run of the tests, over HTTP, with the genuine client and a Hub on the same machine:"]
         heading += [f"`{about['command']}`", f"(commit {about['commit']};"]
-        heading += [", ".join(f"{name} {number}" for name, number in about["versions"].items()) + ").", ""]
+        heading += [", ".join(f"{name} {number}" for name, number in about["versions"].items()) + ").", NOTES]
         lines = [[*(row[column] for column in COLUMNS), " and ".join(row["paths"])] for row in rows]
         table = [[*HEADINGS, "path"], ["---"] * (len(HEADINGS) + 1), *lines]
         return "\n".join([*heading, *("| " + " | ".join(line) + " |" for line in table)]) + "\n"
