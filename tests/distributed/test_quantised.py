@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from models import build, inputs
+from models import VOCABULARY, inputs
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 from qpa_hf import QPAConfig, materialize
 
@@ -18,9 +19,9 @@ SETTINGS = {
 @pytest.fixture(params=list(SETTINGS))
 def load(request, tmp_path):
     """A function that loads the quantised base anew."""
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    build("llama").save_pretrained(tmp_path / "base")
+    # bitsandbytes' 4-bit kernels for the CPU need widths that are multiples of a block.
+    sizes = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "vocab_size": VOCABULARY}
+    LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2)).save_pretrained(tmp_path / "base")
     quantisation = BitsAndBytesConfig(**SETTINGS[request.param])
     settings = {"quantization_config": quantisation, "device_map": "cpu"}
     return lambda: AutoModelForCausalLM.from_pretrained(tmp_path / "base", **settings)
