@@ -96,7 +96,11 @@ def refused(folder):
     """Materialize into a file: every process must hear of it."""
     model, _ = begun()
     (folder / "a file").write_text("")
-    return _message(lambda: materialize(model, folder / "a file"), ValueError)
+    return {
+        "message": _message(lambda: materialize(model, folder / "a file"), ValueError)["message"].replace(
+            f"{folder}/", ""
+        )
+    }
 
 
 def reentrant():
