@@ -141,6 +141,8 @@ def serve():
     import helpers  # noqa: F401
     import hf_xet  # noqa: F401
 
+    import qpa_hf.hub  # noqa: F401
+
     gc.freeze()  # else each child copies what it collects
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     for line in sys.stdin:
