@@ -26,6 +26,7 @@ RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 FEWEST_SEEDS = 3  # a bootstrap interval of two differences is no more than the two
 DEVELOPMENT_SHARE = 8  # one training block in so many, the last ones, serves to choose the learning rates
 QPA = "QPA"
+ONCE = {"save_strategy": "no", "eval_strategy": "no"}  # a run of an arm is short, and evaluated at its end
 SHARED = ("target_modules", "task_type", "fan_in_fan_out", "layers_to_transform", "modules_to_save")
 
 
@@ -97,6 +98,7 @@ class Row:
     n_trainable: int
     rate: float
     values: list[float]  # perplexity on the validation text, by seed
+    is_at_edge: bool = False  # the rate is the smallest or the largest one that was tried
 
     @property
     def mean(self) -> float:
@@ -135,7 +137,11 @@ class Comparison:
 
     def sentences(self) -> list[str]:
         """Say what the differences say, and no more."""
-        lines = []
+        lines = [
+            f"{row.arm} is best at {row.rate:g}, an end of the grid: it may do better at rates beyond (--rate)."
+            for row in self.rows
+            if row.is_at_edge
+        ]
         for arm, difference in self.differences().items():
             word = "below" if difference["mean"] < 0 else "above"
             line = f"QPA's perplexity is {abs(difference['mean']):.2f} {word} that of {arm}"
@@ -160,7 +166,7 @@ def compare(settings: RunSettings, folder: Path, options: Options) -> Comparison
     Every finished run is a JSON file of its own in `folder/runs`, which is not run again.
 
     Raises:
-        ValueError: for an unknown arm.
+        ValueError: for an unknown arm, or if none can be run.
         FileExistsError: if the folder holds a comparison with other settings.
     """
     check_names(options.arms, ARMS, "A comparison")
@@ -177,8 +183,13 @@ def compare(settings: RunSettings, folder: Path, options: Options) -> Comparison
             result.left_out[arm] = " ".join(str(error).split())
             continue
         rate = min(scores, key=lambda r: (math.isnan(scores[r]), scores[r]))
+        is_at_edge = len(scores) > 1 and rate in (min(scores), max(scores))
         finished = [runs.result(data, rate, seed, "final") for seed in range(options.n_seeds)]
-        result.rows.append(Row(arm, finished[0]["n_trainable"], rate, [run["perplexity"] for run in finished]))
+        values = [run["perplexity"] for run in finished]
+        result.rows.append(Row(arm, finished[0]["n_trainable"], rate, values, is_at_edge))
+    if not result.rows:
+        arm, reason = next(iter(result.left_out.items()))
+        raise ValueError(f"No arm can be run; {arm}: {reason}")
     write_text(folder / "comparison.json", json.dumps(result.to_dict(), indent=2) + "\n")
     return result
 
@@ -199,7 +210,7 @@ class _Runs:
         config = ARMS[self.arm](self.settings, seed)
         scratch = self.folder / "scratch"
         Console(stderr=True).print(f"{self.arm}: {purpose}, learning rate {rate:g}, seed {seed}")
-        finished = fit(config, self.settings, data, scratch, learning_rate=rate, seed=seed, save_strategy="no")
+        finished = fit(config, self.settings, data, scratch, learning_rate=rate, seed=seed, **ONCE)
         result = {
             "arm": self.arm,
             "purpose": purpose,

@@ -47,8 +47,13 @@ def of_run(finished: Finished, folder: Path) -> list[Path]:
 
 def _losses(finished: Finished, path: Path) -> Path:
     figure, axes = _figure()
-    axes.plot(*zip(*finished.losses, strict=True), marker=".")
-    axes.set(xlabel="training step", ylabel="training loss (nats per token)", title="Training loss")
+    curves = {"training text": finished.losses, "validation text": finished.validation_losses}
+    for label, points in curves.items():
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=label)
+    axes.set(xlabel="training step", ylabel="loss (nats per token)", title="Loss")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
     figure.savefig(path, dpi=150)
     return path
 

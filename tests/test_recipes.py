@@ -2,13 +2,15 @@
 
 import pytest
 import yaml
+from transformers import GemmaConfig, GPT2Config
 
-from qpa_hf import QPAConfig
-from qpa_hf.training import RECIPES
+from qpa_hf import QPAConfig, plan
+from qpa_hf.training import RECIPES, read_settings
 from qpa_hf.training.settings import TRAINING_DEFAULTS, DataSettings
 
-# Numbers generated for lm_head at rank 4 (Table 2), and trained ones: Table 3 and, for Gemma, Sec. 4.2 of the paper.
-N_VALUES = {"paper-gpt2": 204_100, "paper-gemma": 1_032_192}
+GEMMA_2B = GemmaConfig(hidden_size=2048, num_hidden_layers=1, vocab_size=256_000)
+# Numbers generated for lm_head at rank 4, and trained ones: Tables 2 and 3 and, for Gemma, Sec. 4.2 of the paper.
+COUNTS = {"paper-gpt2": (GPT2Config(n_layer=1), 204_100, 106_264), "paper-gemma": (GEMMA_2B, 1_032_192, 173_888)}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -19,3 +21,10 @@ def test_recipe_lists_only_what_differs_from_the_defaults(name):
     same += [key for key, value in recipe["training"].items() if TRAINING_DEFAULTS.get(key) == value]
     same += [key for key, value in recipe["data"].items() if getattr(DataSettings(), key) == value]
     assert same == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_has_the_counts_of_the_paper(name):
+    shapes, n_values, n_trainable = COUNTS[name]
+    row = plan(read_settings(recipe=name).adapter_config(), shapes).rows[0]
+    assert (row.n_values, row.n_trainable) == (n_values, n_trainable)

@@ -124,6 +124,7 @@ def compare(
     arm: Annotated[list[str] | None, typer.Option(help="Only these arms; repeat for several. All if none.")] = None,
     rate: Annotated[list[float] | None, typer.Option(help="Learning rate of the grid; repeat for several.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm.")] = 1,
+    fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
     """Train LoRA, QPA, QPA's controls and PEFT's frugal methods on your model and text: one table, one picture.
@@ -132,8 +133,11 @@ def compare(
     interrupted comparison stopped.
     """
     from qpa_hf import comparison, plots
+    from qpa_hf.training.run import forget
 
     settings = _settings(config, recipe, overrides, model, train, validation, dataset)
+    if fresh:
+        forget(output)
     options = comparison.Options(arms=tuple(arm or ()), rates=tuple(rate or comparison.RATES), n_seeds=seeds)
     result = comparison.compare(settings, output, options)
     picture = plots.of_comparison(result, output)

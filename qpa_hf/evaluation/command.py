@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from qpa_hf.evaluation.perplexity import padded_perplexity, perplexity
 from qpa_hf.evaluation.text import text_blocks
 from qpa_hf.hub import load
+from qpa_hf.training.run import load_tokenizer
 
 
 def evaluate_files(
@@ -28,7 +29,7 @@ def evaluate_files(
         if not file.is_file():
             raise FileNotFoundError(f"There is no text file {file}. Name one with --text.")
     texts = [file.read_text(encoding="utf-8") for file in files]
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model)
     blocks = text_blocks(tokenizer, texts, block_length)
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     if adapter is not None:

@@ -39,6 +39,14 @@ def _cross_entropy(
     return total / n_predicted
 
 
+def _exp(loss: float) -> float:
+    """A model that has diverged has a perplexity beyond the largest float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
 def perplexity(model: nn.Module, blocks: Tensor, batch_size: int = BATCH_SIZE, progress: bool = False) -> float:
     """Return the standard perplexity: exp of the mean cross-entropy per predicted token.
 
@@ -56,7 +64,7 @@ def perplexity(model: nn.Module, blocks: Tensor, batch_size: int = BATCH_SIZE, p
             f"`blocks` must have shape (n_blocks, length) with at least 1 block of 2 tokens, got "
             f"{tuple(blocks.shape)}. Use a longer text or a shorter block length."
         )
-    return math.exp(_cross_entropy(model, blocks, blocks, torch.ones_like(blocks), batch_size, progress))
+    return _exp(_cross_entropy(model, blocks, blocks, torch.ones_like(blocks), batch_size, progress))
 
 
 def padded_perplexity(
@@ -91,4 +99,4 @@ def padded_perplexity(
     ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
     mask[:, 0] = 1  # an empty text: attention needs something to look at
-    return math.exp(_cross_entropy(model, ids, ids, mask, batch_size, progress))
+    return _exp(_cross_entropy(model, ids, ids, mask, batch_size, progress))

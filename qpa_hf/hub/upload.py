@@ -107,6 +107,7 @@ def _folder(source: Any, form: str | None, adapter_name: str) -> Iterator[Path]:
 def _run_name(source: Any, adapter_name: str) -> str:
     if isinstance(source, (str, os.PathLike)):
         parts = [part for part in Path(source).resolve().parts if part not in NO_NAME]
-        return parts[-1]  # what lies above it is nobody else's business
+        n_names = 2 if parts[-1].startswith("checkpoint-") else 1  # a checkpoint is named with its run
+        return "/".join(parts[-n_names:])  # what lies above is nobody else's business
     base = source.peft_config[adapter_name].base_model_name_or_path
     return f"{base or type(source).__name__} ({adapter_name})"

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProgressCallback,
     Trainer,
+    TrainerState,
     TrainingArguments,
     default_data_collator,
     set_seed,
@@ -23,12 +24,13 @@ from transformers import (
 from qpa_hf.checkpoint import write_text
 from qpa_hf.evaluation import perplexity
 from qpa_hf.materialize import materialize
-from qpa_hf.model_cards import Result, RunRecord, add_record
+from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.settings import RunSettings
 
 SETTINGS_NAME = "run.yaml"
+STATE_NAME = "trainer_state.json"
 
 
 @dataclass(frozen=True)
@@ -59,29 +61,46 @@ class Finished:
     @property
     def losses(self) -> list[tuple[int, float]]:
         """Training loss in nats per token at each logged step."""
-        return [(int(row["step"]), row["loss"]) for row in self.trainer.state.log_history if "loss" in row]
+        return self._logged("loss")
+
+    @property
+    def validation_losses(self) -> list[tuple[int, float]]:
+        """Loss on the validation text in nats per token, at each evaluation during training."""
+        return self._logged("eval_loss")
+
+    def _logged(self, name: str) -> list[tuple[int, float]]:
+        return [(int(row["step"]), row[name]) for row in self.trainer.state.log_history if name in row]
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Return the base model's tokenizer."""
+    """Return the base model's tokenizer.
+
+    Raises:
+        FileNotFoundError: if `name` is a path that leads to no directory.
+    """
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise FileNotFoundError(f"There is no directory {name}. Name the base model by its directory or Hub id.")
     return AutoTokenizer.from_pretrained(name)
 
 
 def claim(folder: Path, settings: RunSettings) -> None:
     """Write the settings into the run's folder, or see that they are those of the run to be resumed.
 
+    Settings of a run that never wrote anything else, because they were refused later on, are written over.
+
     Raises:
         FileExistsError: if the folder holds a run with other settings, or other files.
     """
     text, path = settings.to_yaml(), folder / SETTINGS_NAME
-    if path.is_file():
+    others = [p for p in folder.rglob("*") if p.is_file() and p != path]
+    if path.is_file() and others:
         if path.read_text(encoding="utf-8") != text:
             raise FileExistsError(
                 f"{folder} holds a run with other settings ({path}). Choose another output folder, or pass --fresh to "
                 "start anew in this one."
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if others:
         raise FileExistsError(f"{folder} is not empty and holds no run. Choose another output folder.")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
@@ -117,15 +136,35 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     _check_fit(base, settings, data)
     model = get_peft_model(base, config)
     mask = torch.ones_like(data.train[0])
-    rows = [{"input_ids": block, "attention_mask": mask, "labels": block} for block in data.train]
+    rows = [
+        [{"input_ids": block, "attention_mask": mask, "labels": block} for block in blocks]
+        for blocks in (data.train, data.validation)
+    ]
     trainer = Trainer(
-        model=model, args=arguments, train_dataset=rows, data_collator=default_data_collator, callbacks=callbacks
+        model=model,
+        args=arguments,
+        train_dataset=rows[0],
+        eval_dataset=rows[1],
+        data_collator=default_data_collator,
+        callbacks=callbacks,
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(QuietProgress)
     before = perplexity(model, data.validation, progress=True)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    _train_or_resume(trainer, last_checkpoint(folder))
     return Finished(trainer, before, perplexity(model, data.validation, progress=True))
+
+
+def _train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
+    """Train to the end; from a checkpoint of the end Trainer would take one more step, so that one is only loaded."""
+    state = TrainerState.load_from_json(str(Path(checkpoint) / STATE_NAME)) if checkpoint else None
+    if checkpoint is None or state is None or state.global_step < state.max_steps:
+        trainer.train(resume_from_checkpoint=checkpoint)
+        return
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    model: Any = trainer.model
+    model.load_adapter(best or checkpoint, "default", is_trainable=True)
+    trainer.state = state
 
 
 class QuietProgress(ProgressCallback):
@@ -150,7 +189,7 @@ def _check_fit(base: Any, settings: RunSettings, data: TextData) -> None:
 
 def last_checkpoint(folder: Path) -> str | None:
     """Return the newest complete checkpoint: an interrupted save lacks trainer_state.json, which is written last."""
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE_NAME}")]
     return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
@@ -168,11 +207,18 @@ def train(settings: RunSettings, folder: Path) -> Finished:
     claim(folder, settings)
     callbacks = [CircuitMetricsCallback(per_layer=False)]
     finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
+    if _is_written(folder):
+        return finished
     record = _record(finished, settings, data)
     finished.model.save_pretrained(str(folder / "native"))
     add_record(folder / "native", record)
     materialize(finished.model, folder / "adapter", record=record)
     return finished
+
+
+def _is_written(folder: Path) -> bool:
+    """Whether a run is over: its plain adapter, record included, is written last, in one piece."""
+    return (folder / "adapter" / RECORD_NAME).is_file()
 
 
 def _record(finished: Finished, settings: RunSettings, data: TextData) -> RunRecord:

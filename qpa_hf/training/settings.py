@@ -22,6 +22,8 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 3,
     "per_device_train_batch_size": 8,
     "logging_steps": 0.02,  # shares of the run
+    "eval_strategy": "steps",
+    "eval_steps": 0.1,
     "save_steps": 0.1,
     "save_total_limit": 2,
     "report_to": "none",
@@ -108,10 +110,10 @@ def read_settings(
     merged: dict[str, Any] = {}
     for path in (RECIPES.get(recipe or ""), file):
         if path is not None:
-            _merge(merged, _read_yaml(path))
+            _add(merged, _read_yaml(path))
     for override in overrides:
-        _merge(merged, _parse(override))
-    _merge(merged, direct)
+        _add(merged, _parse(override))
+    _add(merged, direct)
     return _checked(merged)
 
 
@@ -132,7 +134,10 @@ def _parse(override: str) -> dict[str, Any]:
     section, _, key = name.partition(".")
     if not equals or not section:
         raise ValueError(f"`{override}` is no setting. Write section.field=value, for example adapter.r=8.")
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"The value of `{override}` is not YAML. Close its brackets and quotes.") from error
     if isinstance(parsed, str):
         parsed = _number(parsed)
     return {section: {key: parsed}} if key else {section: parsed}
@@ -144,6 +149,14 @@ def _number(text: str) -> Any:
         return float(text)
     except ValueError:
         return text
+
+
+def _add(merged: dict[str, Any], new: Mapping[str, Any]) -> None:
+    check_names(new, [f.name for f in fields(RunSettings)], "A run")
+    for section, value in new.items():
+        if section != "model" and not isinstance(value, Mapping | None):
+            raise ValueError(f"`{section}` is {value!r}, not a section with fields. Write {section}.field=value.")
+    _merge(merged, new)
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
@@ -166,8 +179,7 @@ def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
 
 
 def _checked(values: dict[str, Any]) -> RunSettings:
-    check_names(values, [f.name for f in fields(RunSettings)], "A run")
-    data = values.get("data") or {}
+    data = dict(values.get("data") or {})
     check_names(data, [f.name for f in fields(DataSettings)], "`data`")
     training = values.get("training") or {}
     allowed = [f.name for f in fields(TrainingArguments) if f.init and f.name not in OURS]
@@ -175,12 +187,16 @@ def _checked(values: dict[str, Any]) -> RunSettings:
     check_names(values.get("record") or {}, ("license", "language"), "`record`")
     if not values.get("model"):
         raise ValueError("No base model is named. Set `model` to a Hub id or a directory.")
+    for name in ("train", "validation"):
+        if isinstance(data.get(name), str):
+            data[name] = [data[name]]
     settings = DataSettings(**data)
     if bool(settings.train) == bool(settings.dataset):
         raise ValueError(
             "Name the text to train on by either `data.train` (local files) or `data.dataset` (Hub id or folder)."
         )
     training = {name: _number(value) if isinstance(value, str) else value for name, value in training.items()}
+    _check_kinds(training)
     run = RunSettings(
         model=str(values["model"]),
         data=settings,
@@ -190,3 +206,12 @@ def _checked(values: dict[str, Any]) -> RunSettings:
     )
     run.adapter_config()  # what it refuses is refused before anything is loaded
     return run
+
+
+def _check_kinds(training: Mapping[str, Any]) -> None:
+    """Refuse a text for a number or a yes or no: `TrainingArguments` would find out after the model is loaded."""
+    for f in fields(TrainingArguments):
+        value = training.get(f.name)
+        if isinstance(value, str) and isinstance(f.default, bool | int | float):
+            kind = "true or false" if isinstance(f.default, bool) else "a number"
+            raise ValueError(f"`training.{f.name}`={value!r} is not allowed. Set it to {kind}.")

@@ -39,8 +39,20 @@ def test_arm_that_does_not_fit_the_model_is_left_out_with_its_reason(qpa, tiny, 
         raise ValueError("no such layers")
 
     monkeypatch.setitem(ARMS, "VeRA", refuse)
-    result = json.loads(qpa("compare", "--output", tmp_path, *tiny, "--arm", "VeRA", "--json").out)
+    arms = ["--arm", "VeRA", "--arm", "LoRA r=1", "--rate", "1e-2", "--set", "training.max_steps=1"]
+    result = json.loads(qpa("compare", "--output", tmp_path, *tiny, *arms, "--json").out)
     assert result["left_out"] == {"VeRA": "no such layers"}
+
+
+def test_model_that_no_arm_fits_is_bad_input(qpa, tiny, tmp_path):
+    result = qpa("compare", "--output", tmp_path, *tiny, "--set", "data.block_length=300", "--arm", "LoRA r=1")
+    assert result.code == 2
+    assert "No arm can be run; LoRA r=1" in result.err
+
+
+def test_best_rate_at_the_end_of_the_grid_is_said():
+    row = Row("QPA", 10, 0.1, [3.0], is_at_edge=True)
+    assert "may do better at rates beyond" in Comparison([row]).sentences()[0]
 
 
 def test_differences_are_paired_by_seed():

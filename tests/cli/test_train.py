@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qpa_hf.demo.arms import BASE
 from qpa_hf.evaluation import perplexity, text_blocks
-from qpa_hf.training import run
+from qpa_hf.training import read_data, read_settings, run
 
 
 def weights(folder):
@@ -70,6 +70,11 @@ REFUSALS = {
     "missing text": (["--train", "nothing.txt"], "There is no text file nothing.txt"),
     "block too long": (["--set", "data.block_length=100000"], "fewer than one block of 100000"),
     "more than the model's positions": (["--set", "data.block_length=300"], "positions"),
+    "unclosed bracket": (["--set", "adapter.r=[1"], "Close its brackets"),
+    "section without fields": (["--set", "data=5"], "Write data.field=value"),
+    "text for a number": (["--set", "training.learning_rate=fast"], "Set it to a number"),
+    "text for yes or no": (["--set", "training.use_cpu=treu"], "true or false"),
+    "missing model": (["--model", "./nothing"], "There is no directory ./nothing"),
     "value out of range": (["--set", "adapter.circuit_depth=0"], "whole number of at least 1"),
 }
 
@@ -82,6 +87,30 @@ def test_bad_input_is_one_sentence_before_any_work(qpa, tiny, case, tmp_path):
     assert expected in result.err
     assert result.err.count("Error: ") == 1
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_finished_run_takes_no_step_more(qpa, tiny, tmp_path):
+    options = ["--output", tmp_path, *tiny, "--set", "training.lr_scheduler_type=constant", "--json"]
+    first = qpa("train", *options).out
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.suffix != ".png" and path.is_file()}
+    assert qpa("train", *options).out == first
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_settings_refused_late_do_not_occupy_the_folder(qpa, tiny, tmp_path):
+    assert qpa("train", "--output", tmp_path, *tiny, "--set", "data.block_length=300").code == 2
+    assert qpa("train", "--output", tmp_path, *tiny).code == 0
+
+
+def test_dataset_folder_is_read_by_its_splits(qpa, book, tmp_path):
+    lines = book.read_text(encoding="utf-8")
+    for split, text in {"train": lines[:8000], "validation": lines[8000:]}.items():
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{split}.txt").write_text(text, encoding="utf-8")
+    settings = read_settings(model=str(BASE), data={"dataset": str(tmp_path / "texts"), "block_length": 32})
+    data = read_data(settings.data, AutoTokenizer.from_pretrained(BASE))
+    assert data.validation_split == "validation"
+    assert len(data.train) > len(data.validation) > 0
 
 
 def test_folder_of_another_run_is_kept(qpa, tiny, tmp_path):
