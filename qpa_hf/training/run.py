@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerState,
@@ -148,7 +149,8 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         data_collator=default_data_collator,
         callbacks=callbacks,
     )
-    trainer.remove_callback(ProgressCallback)
+    for printing in (ProgressCallback, PrinterCallback):  # the second where transformers is told to log less
+        trainer.remove_callback(printing)
     trainer.add_callback(QuietProgress)
     before = perplexity(model, data.validation, progress=True)
     _train_or_resume(trainer, last_checkpoint(folder))
