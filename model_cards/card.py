@@ -15,7 +15,7 @@ from qpa_hf.checkpoint import write_text
 from qpa_hf.generator import GeneratorSpec
 from qpa_hf.model_cards.record import RECORD_NAME, RunRecord
 from qpa_hf.tuner.config import QPAConfig
-from qpa_hf.tuner.slots import own_slots, slots_of
+from qpa_hf.tuner.slots import n_generated, slots_of
 
 FOLDER = Path(__file__).parent
 CARD_NAME = "README.md"
@@ -39,6 +39,8 @@ TASKS = {
 SIMULATORS = {"exact": "qpa_hf's own simulator", "torchquantum": "TorchQuantum"}
 ORIGINS = {
     "random": "Fixed random numbers stand in the place of circuits; a mapping model turns them into the weights.",
+    "free": "Trained numbers stand in the place of circuits; a mapping model turns them into the weights.",
+    "direct": "There are neither circuits nor a mapping model: every number of the weights is trained itself.",
     "bits": "There are no circuits; a mapping model turns the bits of basis states into the weights.",
 }
 
@@ -52,7 +54,7 @@ def make_card(kind: str, config: QPAConfig, record: RunRecord | None = None) -> 
         record: what the run recorded; nothing is said where it is silent.
     """
     record = record or RunRecord()
-    spec = config.generator_spec(sum(math.prod(slot.shape) for slot in own_slots(slots_of(config.layout or []))))
+    spec = config.generator_spec(n_generated(config, slots_of(config.layout or [])))
     template = "".join((FOLDER / name).read_text(encoding="utf-8") for name in (TEMPLATES[kind], "details.md"))
     base, is_on_hub = _base(config)
     return ModelCard.from_template(
@@ -153,10 +155,13 @@ def _metadata(config: QPAConfig, record: RunRecord, base: str) -> ModelCardData:
 
 
 def _split(spec: GeneratorSpec) -> dict[str, str]:
+    inputs = {"numbers in the circuits' place": f"{spec.n_free:,}"} if spec.n_free else {}
+    output = "the values themselves" if spec.source == "direct" else "mapping model, output layer"
     return {
         "angles of the circuits": f"{spec.n_angles if spec.train_circuit else 0:,}",
+        **inputs,
         "mapping model, hidden layers": f"{spec.n_hidden:,}",
-        "mapping model, output layer": f"{spec.n_output:,}",
+        output: f"{spec.n_output:,}",
         "all": f"{spec.n_trainable:,}",
     }
 
@@ -188,6 +193,7 @@ def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
         "hidden widths": ", ".join(map(str, spec.mapping_widths)) or "none",
         "activation": spec.activation,
         "start": spec.start,
+        "basis": config.basis,
         "seed of the generator": spec.seed,
         "rank": config.r,
         "lora_alpha": config.lora_alpha,

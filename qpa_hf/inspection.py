@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from qpa_hf.checkpoint import read_weights
 from qpa_hf.hub.folder import form_of
 from qpa_hf.model_cards import RunRecord
 from qpa_hf.tuner import QPAConfig
-from qpa_hf.tuner.slots import own_slots, slots_of
+from qpa_hf.tuner.slots import n_generated, slots_of
 
 
 def inspect(folder: Path) -> dict[str, Any]:
@@ -47,8 +46,7 @@ def inspect(folder: Path) -> dict[str, Any]:
 
 
 def _generator(config: QPAConfig) -> dict[str, Any]:
-    slots = own_slots(slots_of(config.layout or []))
-    spec = config.generator_spec(sum(math.prod(slot.shape) for slot in slots))
+    spec = config.generator_spec(n_generated(config, slots_of(config.layout or [])))
     circuit = {
         "circuits": spec.n_circuits,
         "qubits": spec.n_qubits,
@@ -58,10 +56,12 @@ def _generator(config: QPAConfig) -> dict[str, Any]:
     }
     return (circuit if spec.source == "circuit" else {}) | {
         "source": spec.source,
+        "basis": config.basis,
         "chunk_size": spec.chunk_size,
         "generated_numbers": spec.n_values,
         "trainable_numbers": spec.n_trainable,
         "trainable_angles": spec.n_angles if spec.train_circuit else 0,
+        "trainable_inputs": spec.n_free or None,
         "trainable_hidden": spec.n_hidden,
         "trainable_output": spec.n_output,
     }

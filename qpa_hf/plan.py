@@ -17,10 +17,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from transformers import AutoModelForSequenceClassification as AutoModelForClassification
 
 from qpa_hf.circuit import ANSATZE, memory_bytes
-from qpa_hf.generator import FLOAT_BYTES, GeneratorSpec
+from qpa_hf.generator import FLOAT_BYTES
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
-from qpa_hf.tuner.slots import Slot, collect, own_slots
+from qpa_hf.tuner.slots import Slot, basis_of, collect, generated_slots, n_generated, own_slots
 
 AUTO_CLASSES = {
     "CAUSAL_LM": AutoModelForCausalLM,
@@ -34,7 +34,8 @@ class PlanRow:
     """One configuration's sizes; counts are numbers, sizes are bytes."""
 
     chunk_size: int
-    n_values: int  # numbers generated: LoRA's own count at the same rank (m)
+    n_lora: int  # LoRA's own count at the same rank
+    n_values: int  # numbers generated (m): as many, or the cores that stand on frozen bases
     n_chunks: int
     n_qubits: int
     n_circuits: int
@@ -70,7 +71,9 @@ class Plan:
             lines.append((*(f"{count:,}" for count in counts), *shares, *sizes))
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         table = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
-        return f"{self.rows[0].n_values:,} numbers to generate (LoRA's own count)\n{table}"
+        n_values, n_lora = self.rows[0].n_values, self.rows[0].n_lora
+        own = "LoRA's own count" if n_values == n_lora else f"LoRA itself: {n_lora:,}"
+        return f"{n_values:,} numbers to generate ({own})\n{table}"
 
 
 def _size(n_bytes: float) -> str:
@@ -101,14 +104,12 @@ def plan(
         106264
     """
     slots, n_target = _shapes(config, model)
-    own = own_slots(slots)
     rows = []
     for chunk_size in chunk_sizes or [config.chunk_size]:
         sized = copy.copy(config)
         sized.chunk_size = chunk_size
         sized.__post_init__()
-        spec = sized.generator_spec(sum(math.prod(slot.shape) for slot in own))
-        rows.append(_row(sized, spec, own, n_target))
+        rows.append(_row(sized, own_slots(slots), n_target))
     return Plan(rows)
 
 
@@ -136,9 +137,13 @@ def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tup
     return slots, sum(weights.values())
 
 
-def _row(config: QPAConfig, spec: GeneratorSpec, slots: list[Slot], n_target: int) -> PlanRow:
-    n_frozen = sum(math.prod(slot.shape) for slot in slots if slot.frozen_part) if config.save_init else 0
-    kept = spec.n_hidden + spec.n_output + spec.n_angles + (n_frozen if config.start == "identity" else 0)
+def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
+    spec = config.generator_spec(n_generated(config, slots))
+    n_lora = sum(math.prod(slot.shape) for slot in slots)
+    basis = basis_of(config, slots)
+    kept = spec.n_free + spec.n_hidden + spec.n_output + spec.n_angles + (basis.n_buffer if basis else 0)
+    if config.start == "identity" and config.save_init:
+        kept += sum(math.prod(slot.shape) for slot in generated_slots(config, slots) if slot.frozen_part)
     states = 2**spec.n_qubits * spec.n_circuits
     has_circuit = spec.source == "circuit"
     n_rotations = len(ANSATZE[spec.ansatz].rotations)
@@ -149,6 +154,7 @@ def _row(config: QPAConfig, spec: GeneratorSpec, slots: list[Slot], n_target: in
     hidden = spec.n_chunks * sum(spec.mapping_widths)
     return PlanRow(
         chunk_size=spec.chunk_size,
+        n_lora=n_lora,
         n_values=spec.n_values,
         n_chunks=spec.n_chunks,
         n_qubits=spec.n_qubits,
@@ -158,9 +164,9 @@ def _row(config: QPAConfig, spec: GeneratorSpec, slots: list[Slot], n_target: in
         n_output=spec.n_output,
         n_trainable=spec.n_trainable,
         percent_of_target=100 * spec.n_trainable / n_target,
-        percent_of_lora=100 * spec.n_trainable / spec.n_values,
+        percent_of_lora=100 * spec.n_trainable / n_lora,
         generator_flops=circuit_flops + mapping_flops,
-        generator_bytes=circuit_bytes + FLOAT_BYTES * (2 * hidden + 2 * spec.n_values),
+        generator_bytes=circuit_bytes + FLOAT_BYTES * (2 * hidden + 2 * (n_lora if basis else spec.n_values)),
         native_bytes=FLOAT_BYTES * kept,
-        materialized_bytes=FLOAT_BYTES * spec.n_values,
+        materialized_bytes=FLOAT_BYTES * n_lora,
     )

@@ -1,16 +1,24 @@
 """Adapters with values that differ from their start, as after training."""
 
 import torch
-from models import build, output
+from models import build, inputs, output
 from peft import get_peft_model
 
-from qpa_hf import QPAConfig
+from qpa_hf import QPAConfig, initialize_basis
+
+
+def start(name, **kwargs):
+    """Return a small model with a QPA adapter as it is before training, its bases known if it has any."""
+    settings = {"r": 4, "lora_alpha": 8, "chunk_size": 32, "n_circuits": 2, "circuit_depth": 2} | kwargs
+    model = get_peft_model(build(name), QPAConfig(**settings)).eval()
+    if settings.get("basis") == "gradient":
+        initialize_basis(model, [inputs(name)], loss=lambda model, batch: model(**batch).logits.square().mean())
+    return model
 
 
 def adapted(name, seed=1, **kwargs):
     """Return a small model with a QPA adapter whose generator has been moved away from its start."""
-    settings = {"r": 4, "lora_alpha": 8, "chunk_size": 32, "n_circuits": 2, "circuit_depth": 2} | kwargs
-    model = get_peft_model(build(name), QPAConfig(**settings)).eval()
+    model = start(name, **kwargs)
     disturb(model, seed)
     return model
 

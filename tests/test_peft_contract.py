@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from helpers import adapted, disturb, logits
+from helpers import adapted, disturb, logits, start
 from models import build, inputs, output
 from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraModel
@@ -21,6 +21,7 @@ pytestmark = [
 
 IS_OLD = not hasattr(LoraModel, "_get_adapter_state_dict")  # peft < 0.21
 LM = {"task_type": "CAUSAL_LM"}
+GRADIENT = {"basis": "gradient", "chunk_size": 4}
 CASES = {
     "lm_head": ("untied", {"target_modules": ["lm_head"], **LM}),
     "tied lm_head": ("gpt2", {"target_modules": ["lm_head"], **LM}),
@@ -50,6 +51,16 @@ CASES = {
     "random control": ("llama", {"target_modules": ["q_proj"], "source": "random", **LM}),
     "bits control": ("llama", {"target_modules": ["q_proj"], "source": "bits", **LM}),
     "frozen circuit": ("llama", {"target_modules": ["q_proj"], "train_circuit": False, **LM}),
+    "free control": ("llama", {"target_modules": ["q_proj"], "source": "free", **LM}),
+    "direct control": ("llama", {"target_modules": ["q_proj"], "source": "direct", **LM}),
+    "gradient basis": ("llama", {"target_modules": ["q_proj", "down_proj"], **GRADIENT, **LM}),
+    "gradient basis, conv1d": ("gpt2", {"target_modules": ["c_attn"], "fan_in_fan_out": True, **GRADIENT, **LM}),
+    "gradient basis, dora": ("llama", {"target_modules": ["q_proj"], "use_dora": True, **GRADIENT, **LM}),
+    "gradient basis, direct": ("llama", {"target_modules": ["q_proj"], "source": "direct", **GRADIENT, **LM}),
+    "gradient basis, ranks": (
+        "llama",
+        {"target_modules": ["q_proj", "v_proj"], "rank_pattern": {"q_proj": 2}, **GRADIENT, **LM},
+    ),
     "mapping model": ("llama", {"target_modules": ["q_proj"], "mapping_widths": (8, 8), "activation": "silu", **LM}),
 }
 each_case = pytest.mark.parametrize("case", CASES)
@@ -68,7 +79,7 @@ def plain(name):
 @each_case
 def test_adapter_changes_nothing_at_step_0(case):
     name, settings = CASES[case]
-    model = get_peft_model(build(name), QPAConfig(r=4, chunk_size=32, n_circuits=2, **settings)).eval()
+    model = start(name, **settings)
     torch.testing.assert_close(logits(model, name), plain(name), rtol=0, atol=1e-6 if "dora" in case else 0)
 
 
@@ -89,7 +100,8 @@ def test_checkpoint_holds_the_generator_and_no_base_weight(case, tmp_path):
     model.save_pretrained(tmp_path)
     keys = set(load_file(tmp_path / "adapter_model.safetensors"))
     assert not [key for key in keys if "base_layer" in key or ".lora_A" in key or ".lora_B" in key]
-    assert {"base_model.lora_qpa.w0", "base_model.lora_qpa.b0"} <= keys
+    own = {"values"} if "direct" in case else {"w0", "b0"}
+    assert {f"base_model.lora_qpa.{name}" for name in own} <= keys
 
 
 @each_case

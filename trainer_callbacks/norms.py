@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from qpa_hf.generator import Generator
-from qpa_hf.tuner.slots import PREFIX, own_slots, slots_of
+from qpa_hf.tuner.slots import PREFIX, cut, own_slots, slots_of
 
 FACTORS = {
     ".lora_A.weight": "A",
@@ -29,11 +28,11 @@ def delta_norms(model: Any, generator: Generator, adapter_name: str) -> dict[str
         generator: the adapter's, with whole (not sharded) parameters.
         adapter_name: the adapter's name.
     """
-    slots = slots_of(model.peft_config[adapter_name].layout)
-    own = own_slots(slots)
+    config = model.peft_config[adapter_name]
+    slots = slots_of(config.layout)
     with torch.no_grad():
-        pieces = generator([math.prod(slot.shape) for slot in own])
-        tensors = {slot.key: piece.view(slot.shape) for slot, piece in zip(own, pieces, strict=True)}
+        values = cut(generator, config, slots).values()
+        tensors = {slot.key: value for slot, value in zip(own_slots(slots), values, strict=True)}
         layers: dict[str, dict[str, Tensor]] = {}
         for slot in slots:
             for suffix, factor in FACTORS.items():

@@ -22,7 +22,7 @@ class GenerationTimer:
     """
 
     def __init__(self, generator: Generator) -> None:
-        self._device = generator.b0.device
+        self._device = generator.device
         self._forward: list[list[Any]] = []  # [start, end]
         self._backward: list[list[Any]] = []  # [start, end]; the end moves on with each number's gradient
         parameters = [p for p in generator.parameters() if p.requires_grad]

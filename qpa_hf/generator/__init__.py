@@ -1,6 +1,7 @@
 """From circuits to one flat vector (`Generator`), cut into tensors (`Bank`). Knows neither PEFT nor transformers."""
 
 from qpa_hf.generator.bank import Bank
+from qpa_hf.generator.basis import Basis, Pair, scaled_bases
 from qpa_hf.generator.generator import Generator, basis_bits, seeded
 from qpa_hf.generator.spec import ACTIVATIONS, FEATURES, FLOAT_BYTES, SOURCES, STARTS, GeneratorSpec
 
@@ -11,8 +12,11 @@ __all__ = [
     "SOURCES",
     "STARTS",
     "Bank",
+    "Basis",
     "Generator",
     "GeneratorSpec",
+    "Pair",
     "basis_bits",
+    "scaled_bases",
     "seeded",
 ]

@@ -12,6 +12,7 @@ from torch.autograd import Variable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed.tensor import DTensor
 
+from qpa_hf.generator.basis import Basis
 from qpa_hf.generator.generator import Generator
 
 
@@ -32,12 +33,14 @@ class Bank:
     Args:
         generator: produces the vector.
         shapes: shape of each slot, in the order of the vector.
+        basis: how slots come from frozen bases and generated cores; None if the vector holds the slots themselves.
     """
 
-    def __init__(self, generator: Generator, shapes: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, generator: Generator, shapes: Sequence[tuple[int, ...]], basis: Basis | None = None) -> None:
         self.generator = generator
         self.shapes = [torch.Size(shape) for shape in shapes]
-        self.sizes = [shape.numel() for shape in self.shapes]
+        self.basis = basis
+        self.sizes = basis.sizes if basis is not None else [shape.numel() for shape in self.shapes]
         self._clear()
 
     def _clear(self) -> None:
@@ -50,7 +53,7 @@ class Bank:
 
     def __getstate__(self) -> dict[str, Any]:
         # A graph can be neither copied nor pickled; values are generated again on the other side.
-        return {"generator": self.generator, "shapes": self.shapes, "sizes": self.sizes}
+        return {name: self.__dict__[name] for name in ("generator", "shapes", "basis", "sizes")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -92,7 +95,7 @@ class Bank:
         if self._constant is None or self._constant_key != key:
             # Tensors made in inference mode could not be used in a later forward with gradients.
             with torch.inference_mode(False), torch.no_grad():
-                self._constant, self._constant_key = self._shaped(self._generate()), key
+                self._constant, self._constant_key = self._generate()[0], key
         return self._constant
 
     def _is_trainable(self) -> bool:
@@ -103,25 +106,34 @@ class Bank:
         return (self.generator.epoch, *((id(t), t._version, t.requires_grad) for t in tensors))
 
     def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        if self.basis is not None:
+            if not self.generator.has_basis:
+                raise RuntimeError(
+                    "The adapter's gradient bases are not known yet. Call `qpa_hf.initialize_basis(model, "
+                    "dataloader)` once, before training."
+                )
+            return self.basis.tensors(self.generator.basis, pieces)
         return [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
-    def _generate(self) -> tuple[Tensor, ...]:
+    def _generate(self) -> tuple[list[Tensor], Any]:
+        """Return every slot, and the generator's node in the graph."""
         # The innermost hooks win, so a checkpointed block that happens to read first does not try to recompute the
         # generator as if it were part of that block.
         with saved_tensors_hooks(_unchanged, _unchanged):
-            return self.generator(self.sizes)
+            pieces = self.generator(self.sizes)
+            return self._shaped(pieces), pieces[0].grad_fn
 
     def _generate_live(self) -> list[Tensor]:
-        pieces = self._generate()
+        slots, node = self._generate()
         bank = weakref.ref(self)
 
         def forget(_: Any) -> None:
             if (owner := bank()) is not None:
                 owner._live = None
 
-        if (node := pieces[0].grad_fn) is not None:
+        if node is not None:
             node.register_prehook(forget)
-        return self._shaped(pieces)
+        return slots
 
     def _leaf(self, index: int) -> Tensor:
         if not self._leaves:
@@ -142,5 +154,6 @@ class Bank:
                 "backward pass through it begins. Set `use_reentrant=False`."
             )
         with torch.enable_grad():
-            slots = self._shaped(self._generate())
+            slots, _ = self._generate()
+        with_grad = {i: grad for i, grad in with_grad.items() if slots[i].requires_grad}  # a frozen basis has no use
         torch.autograd.backward([slots[i] for i in with_grad], list(with_grad.values()))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qpa_hf.circuit import BACKENDS, check_memory
-from qpa_hf.generator.mapping import hidden_layers, output_layer
+from qpa_hf.generator.mapping import add_frozen, hidden_layers, output_layer
 from qpa_hf.generator.spec import GeneratorSpec
 
 # The authors' post-processing of a probability, from their published code: (BETA * tanh(GAMMA * 2^(N-1) * p))^ALPHA.
@@ -70,14 +70,19 @@ class Generator(nn.Module):
         spec: sizes and seed.
         frozen: frozen numbers added to the first generated ones, as (buffer name, values, saved with a checkpoint?).
             The values are laid end to end from the start of the vector.
+        n_basis: numbers of the frozen bases on which generated cores stand (`Basis`): the buffer `basis`, zero until
+            they are known, and saved with a checkpoint.
     """
 
     angles: Tensor
-    b0: Tensor
+    basis: Tensor
+    values: Tensor
     basis_bits: Tensor
     random_features: Tensor
 
-    def __init__(self, spec: GeneratorSpec, frozen: list[tuple[str, Tensor, bool]] | None = None) -> None:
+    def __init__(
+        self, spec: GeneratorSpec, frozen: list[tuple[str, Tensor, bool]] | None = None, n_basis: int = 0
+    ) -> None:
         super().__init__()
         if spec.source == "circuit":
             BACKENDS[spec.backend].require()
@@ -89,6 +94,14 @@ class Generator(nn.Module):
         self.frozen_names = [name for name, _, _ in frozen or []]
         for name, values, persistent in frozen or []:
             self.register_buffer(name, values.to(torch.float32), persistent=persistent)
+        self.has_basis = False
+        if n_basis:
+            self.register_buffer("basis", torch.zeros(n_basis))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters(recurse=False)).device
 
     def _add_features(self) -> None:
         spec = self.spec
@@ -100,14 +113,19 @@ class Generator(nn.Module):
                 self._add_parameter("angles", angles)
             else:
                 self.register_buffer("angles", angles)
-        elif spec.source == "random":
+        elif spec.source in ("random", "free"):
             noise = torch.randn((spec.n_chunks, spec.n_circuits), generator=seeded(spec.seed, "random features"))
-            self.register_buffer("random_features", noise, persistent=False)
+            if spec.source == "free":
+                self._add_parameter("random_features", noise)
+            else:
+                self.register_buffer("random_features", noise, persistent=False)
         if spec.use_basis_bits or spec.source == "bits":
             self.register_buffer("basis_bits", basis_bits(spec.n_chunks, spec.n_qubits), persistent=False)
 
     def _add_mapping(self) -> None:
         spec = self.spec
+        if spec.source == "direct":
+            self._add_parameter("values", torch.zeros(spec.n_values))
         rng = seeded(spec.seed, "mapping")
         last = len(spec.layer_shapes) - 1
         for i, (out, width) in enumerate(spec.layer_shapes):
@@ -134,7 +152,7 @@ class Generator(nn.Module):
         columns = []
         if spec.use_basis_bits or spec.source == "bits":
             columns.append(self.basis_bits)
-        if spec.source == "random":
+        if spec.source in ("random", "free"):
             columns.append(self.random_features)
         elif spec.source == "circuit":
             if spec.features == "probability":
@@ -152,14 +170,17 @@ class Generator(nn.Module):
             sizes: cut it into pieces of so many numbers, `n_values` together; one piece if None. The gradients of
                 pieces are never laid end to end, which saves a copy of the whole vector.
         """
-        with torch.autocast(self.b0.device.type, enabled=False):
+        frozen = [getattr(self, name) for name in self.frozen_names]
+        sizes = sizes or [self.spec.n_values]
+        if self.spec.source == "direct":
+            return add_frozen(self.values.clone(), frozen).split(list(sizes))
+        with torch.autocast(self.device.type, enabled=False):
             layers = [(getattr(self, f"w{i}"), getattr(self, f"b{i}")) for i in range(len(self.spec.layer_shapes))]
             hidden = hidden_layers(self.features(), layers[:-1], self.spec.activation)
             weight, bias = layers[-1]
             if self.spec.start == "authors":
                 bias = bias - self._mean(hidden, weight, bias)
-            frozen = [getattr(self, name) for name in self.frozen_names]
-            return output_layer(hidden, weight, bias, frozen, sizes or [self.spec.n_values])
+            return output_layer(hidden, weight, bias, frozen, sizes)
 
     def _mean(self, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Mean of the vector, without the vector: the output layer is linear, so its sums over rows are sums of rows.
@@ -174,6 +195,7 @@ class Generator(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.epoch += 1  # FSDP2 gathers the loaded numbers later, and preserves the version when it does
         super()._load_from_state_dict(*args, **kwargs)
+        self.has_basis = "basis" in self._buffers and bool(self.basis.any())
 
     def train(self, mode: bool = True) -> Generator:
         self.epoch += 1

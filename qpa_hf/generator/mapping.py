@@ -49,7 +49,11 @@ def hidden_layers(features: Tensor, layers: Sequence[Layer], activation: str) ->
 
 
 def _values(hidden: Tensor, weight: Tensor, bias: Tensor, frozen: Sequence[Tensor]) -> Tensor:
-    values = F.linear(hidden, weight, bias).view(-1)
+    return add_frozen(F.linear(hidden, weight, bias).view(-1), frozen)
+
+
+def add_frozen(values: Tensor, frozen: Sequence[Tensor]) -> Tensor:
+    """Add frozen numbers, laid end to end, to the first of the values, in place."""
     offset = 0
     for part in frozen:
         values[offset : offset + part.numel()].add_(part)  # in place: the vector may be gigabytes

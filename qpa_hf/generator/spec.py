@@ -7,7 +7,7 @@ from math import prod
 
 from qpa_hf.circuit import angles_shape
 
-SOURCES = ("circuit", "random", "bits")
+SOURCES = ("circuit", "random", "bits", "free", "direct")
 FEATURES = ("standardized", "authors", "probability")
 ACTIVATIONS = ("none", "relu", "gelu", "silu", "tanh")
 STARTS = ("identity", "authors")
@@ -32,7 +32,8 @@ class GeneratorSpec:
         mapping_widths: hidden widths of the mapping model; empty means one linear layer.
         activation: function between hidden layers, one of `ACTIVATIONS`.
         start: "identity" (the last layer is zero) or "authors" (every layer random, the mean removed).
-        source: "circuit", or one of the controls "random" and "bits".
+        source: "circuit", or one of the controls: "random" (fixed numbers) and "free" (trained ones) in the circuits'
+            place, "bits" (only the basis states' bits), "direct" (no mapping model: every value is trained itself).
         train_circuit: whether the angles are trained.
         backend: the circuits' simulator, a key of `qpa_hf.circuit.BACKENDS`.
         seed: everything random in the generator comes from it.
@@ -77,6 +78,8 @@ class GeneratorSpec:
     @property
     def layer_shapes(self) -> list[tuple[int, int]]:
         """(out, in) of each linear layer of the mapping model."""
+        if self.source == "direct":
+            return []
         widths = (self.n_features, *self.mapping_widths, self.chunk_size)
         return [(out, width) for width, out in zip(widths[:-1], widths[1:], strict=True)]
 
@@ -86,17 +89,24 @@ class GeneratorSpec:
         return prod(self.angles_shape) if self.source == "circuit" else 0
 
     @property
+    def n_free(self) -> int:
+        """Trained numbers in the circuits' place; 0 unless `source` is "free"."""
+        return self.n_chunks * self.n_circuits if self.source == "free" else 0
+
+    @property
     def n_hidden(self) -> int:
         """Trainable weights and biases before the output layer."""
         return sum(out * (width + 1) for out, width in self.layer_shapes[:-1])
 
     @property
     def n_output(self) -> int:
-        """Trainable weights and biases of the output layer."""
+        """Trainable weights and biases of the output layer; all values where they are trained themselves."""
+        if self.source == "direct":
+            return self.n_values
         out, width = self.layer_shapes[-1]
         return out * (width + 1)
 
     @property
     def n_trainable(self) -> int:
         """Numbers that an optimizer sees."""
-        return (self.n_angles if self.train_circuit else 0) + self.n_hidden + self.n_output
+        return (self.n_angles if self.train_circuit else 0) + self.n_free + self.n_hidden + self.n_output

@@ -19,14 +19,24 @@ from qpa_hf.tuner.refusals import refuse
 # one more layer of 32, and only with it do the paper's parameter counts come out.
 PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
 
+# Where the frozen A (and U) come from: PEFT's random initialisation, or the gradient at the start (initialize_basis).
+BASES = ("kaiming", "gradient")
+
 CHOICES = {
     "ansatz": tuple(ANSATZE),
     "features": FEATURES,
     "activation": ACTIVATIONS,
     "start": STARTS,
     "source": SOURCES,
+    "basis": BASES,
     "backend": tuple(BACKENDS),
 }
+EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, and what it needs another one to be
+    ("basis", "gradient", "start", "identity", "cores must be zero at the start"),
+    ("basis", "gradient", "save_init", True, "bases come from data, not from a seed"),
+    ("basis", "gradient", "target_parameters", None, "experts share one parameter"),
+    ("source", "direct", "start", "identity", "the authors' start is one of mapping models"),
+)
 COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
 FLAGS = ("use_basis_bits", "train_circuit", "save_init")
 
@@ -60,7 +70,11 @@ class QPAConfig(LoraConfig):
             (PEFT's initialisation, frozen, plus a generated part whose last layer starts at zero). `"authors"`: both
             factors generated, non-zero and mean-free.
         source (`str`, *optional*, defaults to `"circuit"`): Where the features come from. The controls are `"random"`
-            (fixed Gaussian numbers in the circuits' place) and `"bits"` (only the basis state's bits).
+            (fixed Gaussian numbers in the circuits' place), `"free"` (trained ones), `"bits"` (only the basis state's
+            bits) and `"direct"` (neither circuit nor mapping model: every generated value is trained itself).
+        basis (`str`, *optional*, defaults to `"kaiming"`): `"kaiming"` generates both factors of each layer.
+            `"gradient"` freezes A and U, found once by `initialize_basis` from the gradient's singular vectors, and
+            generates only the core R, shape (r, r), of B = U R: r * r numbers a layer.
         train_circuit (`bool`, *optional*, defaults to `True`): `False` freezes the angles.
         backend (`str`, *optional*, defaults to `"exact"`): Simulator of the circuits: `"exact"` (ours) or
             `"torchquantum"` (the paper's: the same numbers, dozens of times slower, to check ours against). It is no
@@ -90,6 +104,7 @@ class QPAConfig(LoraConfig):
     activation: str = field(default="none", metadata={"help": f"Between hidden layers, one of {ACTIVATIONS}."})
     start: str = field(default="identity", metadata={"help": f"Values at step 0, one of {STARTS}."})
     source: str = field(default="circuit", metadata={"help": f"The circuit or a control, one of {SOURCES}."})
+    basis: str = field(default="kaiming", metadata={"help": f"Where the frozen factors come from, one of {BASES}."})
     train_circuit: bool = field(default=True, metadata={"help": "False freezes the angles."})
     backend: str = field(default="exact", metadata={"help": f"Simulator of the circuits, one of {tuple(BACKENDS)}."})
     init_seed: int = field(default=0, metadata={"help": "Everything random comes from this seed."})
@@ -132,6 +147,14 @@ class QPAConfig(LoraConfig):
                 f"`activation`={self.activation!r} has no hidden layer to follow. Set `mapping_widths`, or leave "
                 "`activation` at 'none'."
             )
+
+        for name, value, other, allowed, reason in EXCLUSIVE:
+            found = getattr(self, other)
+            if getattr(self, name) == value and (found or None) != allowed:
+                raise ValueError(
+                    f"`{name}`={value!r} is not possible with `{other}`={found!r}, because {reason}. Use "
+                    f"{other}={allowed!r}."
+                )
 
     @classmethod
     def paper(cls, chunk_size: int, **kwargs: Any) -> QPAConfig:

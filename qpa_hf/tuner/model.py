@@ -196,16 +196,18 @@ def _check_layout(config: QPAConfig, slots: list[Slot]) -> None:
 
 def _warn_if_wasteful(config: QPAConfig, bank: Bank) -> None:
     spec = bank.generator.spec
+    if config.source == "direct":
+        return
     if config.chunk_size > spec.n_values:
         warnings.warn(
             f"`chunk_size`={config.chunk_size} is more than the {spec.n_values} numbers to generate, so there is one "
-            f"chunk and the generator ({spec.n_trainable} numbers) is larger than LoRA itself. Choose a smaller "
+            f"chunk and the generator ({spec.n_trainable} numbers) is larger than what it generates. Choose a smaller "
             "`chunk_size`; `qpa_hf.plan` shows several side by side.",
             stacklevel=2,
         )
     elif spec.n_trainable >= spec.n_values:
         warnings.warn(
-            f"The generator has {spec.n_trainable} trainable numbers, LoRA itself would have {spec.n_values}. Choose "
+            f"The generator has {spec.n_trainable} trainable numbers and generates {spec.n_values}. Choose "
             "another `chunk_size`; `qpa_hf.plan` shows several side by side.",
             stacklevel=2,
         )

@@ -42,7 +42,7 @@ def whole_generator(generator: Generator) -> Generator:
 
 def whole_bank(bank: Bank) -> Bank:
     """Return a bank that this process can read alone; for a sharded one, every process must call this together."""
-    return Bank(whole_generator(bank.generator), bank.shapes) if is_fsdp(bank.generator) else bank
+    return Bank(whole_generator(bank.generator), bank.shapes, bank.basis) if is_fsdp(bank.generator) else bank
 
 
 def on_first_process(write: Callable[[], None]) -> None:

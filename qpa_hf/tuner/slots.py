@@ -10,7 +10,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from qpa_hf.generator import Bank, Generator, seeded
+from qpa_hf.generator import Bank, Basis, Generator, Pair, seeded
 from qpa_hf.tuner.layers import Reader, replace_entry, replace_parameters, shares_storage
 
 PREFIX = "base_model.model."
@@ -95,6 +95,52 @@ def own_slots(slots: list[Slot]) -> list[Slot]:
     return [slot for slot in slots if slot.tied_to is None]
 
 
+def generated_slots(config: Any, slots: list[Slot]) -> list[Slot]:
+    """Return what the generator's vector holds: the slots, or cores, shape (rank, rank), for those on frozen bases."""
+    own = own_slots(slots)
+    if config.basis == "kaiming":
+        return own
+    return [
+        slot if slot.frozen_part == "magnitude" else slot._replace(shape=(slot.shape[1],) * 2)
+        for slot in own
+        if slot.frozen_part != "init"
+    ]
+
+
+def n_generated(config: Any, slots: list[Slot]) -> int:
+    """Return how many numbers the generator must produce."""
+    return sum(math.prod(slot.shape) for slot in generated_slots(config, slots))
+
+
+def basis_of(config: Any, slots: list[Slot]) -> Basis | None:
+    """Return how the slots stand on frozen bases, or None if they do not.
+
+    Raises:
+        ValueError: if one of them is no factor of a linear layer's, or has more rows than the layer.
+    """
+    if config.basis == "kaiming":
+        return None
+    own = own_slots(slots)
+    index = {slot.key: i for i, slot in enumerate(own)}
+    pairs = []
+    for slot in slots:
+        if slot.frozen_part == "magnitude":
+            continue
+        name = slot.key.removeprefix(PREFIX).rpartition(".lora_")[0]
+        if slot.tied_to or ".lora_embedding_" in slot.key or len(slot.shape) > 2:
+            raise ValueError(
+                f"{name} is no linear layer of its own, and only those have gradient bases. Leave it out of "
+                "`target_modules`, or use basis='kaiming'."
+            )
+        if slot.frozen_part == "init":
+            b = index[slot.key.replace(".lora_A.weight", ".lora_B.weight")]
+            (rank, n_in), n_out = slot.shape, own[b].shape[0]
+            if rank > min(n_in, n_out):
+                raise ValueError(f"Rank {rank} is more than {name} has ({min(n_in, n_out)}). Lower `r` for it.")
+            pairs.append(Pair(index[slot.key], b))
+    return Basis([slot.shape for slot in own], pairs)
+
+
 def initial_values(config: Any, slots: list[Slot]) -> Tensor:
     """Return PEFT's random initialisation of all "init" slots, end to end, drawn from the configuration's seed.
 
@@ -124,12 +170,12 @@ def build_bank(config: Any, slots: list[Slot], magnitudes: Mapping[str, Tensor] 
         slots: all slots in the generator's order.
         magnitudes: DoRA's initial magnitudes by key; zeros (to be loaded) where absent.
     """
-    own = own_slots(slots)
     frozen = []
-    init = [slot for slot in own if slot.frozen_part == "init"]
+    generated = generated_slots(config, slots)
+    init = [slot for slot in generated if slot.frozen_part == "init"]
     if init and config.start == "identity":
         frozen.append(("init", initial_values(config, init), config.save_init))
-    dora = [slot for slot in own if slot.frozen_part == "magnitude"]
+    dora = [slot for slot in generated if slot.frozen_part == "magnitude"]
     if dora:
         if config.start != "identity":
             # Without an initialisation below A, the magnitudes would lie in the wrong place of the vector.
@@ -137,8 +183,14 @@ def build_bank(config: Any, slots: list[Slot], magnitudes: Mapping[str, Tensor] 
         known = magnitudes or {}
         values = [known.get(slot.key, torch.zeros(slot.shape)).detach().float().cpu().flatten() for slot in dora]
         frozen.append(("magnitude", torch.cat(values), True))
-    spec = config.generator_spec(sum(math.prod(slot.shape) for slot in own))
-    return Bank(Generator(spec, frozen), [slot.shape for slot in own])
+    basis = basis_of(config, slots)
+    spec = config.generator_spec(n_generated(config, slots))
+    return cut(Generator(spec, frozen, basis.n_buffer if basis else 0), config, slots)
+
+
+def cut(generator: Generator, config: Any, slots: list[Slot]) -> Bank:
+    """Cut the vector of an adapter's generator into the adapter's slots."""
+    return Bank(generator, [slot.shape for slot in own_slots(slots)], basis_of(config, slots))
 
 
 def attach(bank: Bank, targets: list[Target], adapter_name: str) -> None:

@@ -1,0 +1,97 @@
+"""Frozen bases: a small generated core R becomes the pair of factors (A, U R), of which only R is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+EXACT_SVD = 1024  # a larger matrix is decomposed by random projection, whose leading vectors are the same
+OVERSAMPLING, POWER_ITERATIONS = 16, 4
+
+
+class Pair(NamedTuple):
+    """Two slots that stand on frozen bases.
+
+    Args:
+        a: number of the slot that holds A, shape (rank, n_in).
+        b: number of the slot that holds B = U R, shape (n_out, rank).
+    """
+
+    a: int
+    b: int
+
+
+class Basis:
+    """Where the bases lie in a generator's `basis` buffer, and how they become tensors together with its cores.
+
+    The buffer holds every A, then every U (n_out, rank), end to end in the order of the pairs. The generator's vector
+    holds the slots that belong to no pair, then the cores, shape (rank, rank).
+
+    Args:
+        shapes: shape of every slot, those of pairs last but for their As.
+        pairs: the slots that stand on bases.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], pairs: Sequence[Pair]) -> None:
+        self.pairs = list(pairs)
+        paired = {index for pair in pairs for index in pair}
+        self.others = [i for i in range(len(shapes)) if i not in paired]
+        self.shapes = [torch.Size(shape) for shape in shapes]
+        ranks = [shapes[pair.a][0] for pair in pairs]
+        self.core_shapes = [torch.Size((rank, rank)) for rank in ranks]
+        self.buffer_shapes = [self.shapes[pair.a] for pair in pairs] + [self.shapes[pair.b] for pair in pairs]
+
+    @property
+    def n_buffer(self) -> int:
+        """Numbers of all bases."""
+        return sum(shape.numel() for shape in self.buffer_shapes)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of each piece of the generator's vector."""
+        return [self.shapes[i].numel() for i in self.others] + [shape.numel() for shape in self.core_shapes]
+
+    def views(self, buffer: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return (A, U) of each pair as views of the buffer."""
+        parts = buffer.split([shape.numel() for shape in self.buffer_shapes])
+        shaped = [part.view(shape) for part, shape in zip(parts, self.buffer_shapes, strict=True)]
+        return zip(shaped[: len(self.pairs)], shaped[len(self.pairs) :], strict=True)
+
+    def tensors(self, buffer: Tensor, pieces: Sequence[Tensor]) -> list[Tensor]:
+        """Return every slot's tensor from the buffer and the pieces of the generator's vector."""
+        tensors = [pieces[0]] * len(self.shapes)
+        n_others = len(self.others)
+        for i, piece in zip(self.others, pieces[:n_others], strict=True):
+            tensors[i] = piece.view(self.shapes[i])
+        cores = (piece.view(shape) for piece, shape in zip(pieces[n_others:], self.core_shapes, strict=True))
+        with torch.autocast(buffer.device.type, enabled=False):
+            for pair, (a, u), core in zip(self.pairs, self.views(buffer), cores, strict=True):
+                tensors[pair.a], tensors[pair.b] = a, u @ core
+        return tensors
+
+
+def scaled_bases(gradient: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return (A, U) from the leading singular vectors of a layer's gradient.
+
+    A's rows have the mean energy of Kaiming's initialisation (1/3), U's columns sqrt(n_out / rank), so that a core
+    is changed by the same learning rates as LoRA's B.
+
+    Args:
+        gradient: of the loss with respect to the layer's weight, shape (n_out, n_in).
+        rank: at most min(n_out, n_in).
+    """
+    n_out, n_in = gradient.shape
+    if min(n_out, n_in) <= EXACT_SVD:
+        left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+        u, v = left[:, :rank], right[:rank]
+    else:
+        with torch.random.fork_rng(devices=[gradient.device] if gradient.is_cuda else []):
+            torch.manual_seed(0)  # the randomised decomposition starts from random vectors
+            n_vectors = min(rank + OVERSAMPLING, n_out, n_in)
+            left, _, right = torch.svd_lowrank(gradient, q=n_vectors, niter=POWER_ITERATIONS)
+        u, v = left[:, :rank], right[:, :rank].T
+    return v / math.sqrt(3), u * math.sqrt(n_out / rank)

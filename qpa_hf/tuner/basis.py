@@ -1,0 +1,240 @@
+"""`initialize_basis`: gradient bases, found once before training, under a LoRA whose small cores are generated."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from peft import PeftModel
+from rich.console import Console
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from qpa_hf.generator import Bank, scaled_bases
+from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.slots import PREFIX, slots_of
+
+Loss = Callable[[nn.Module, Mapping[str, Any]], Tensor]
+HEAD_TASKS = ("SEQ_CLS", "TOKEN_CLS")
+GUESSING = 0.95  # a head whose loss is more than this share of ln(n_labels) has not learned its classes
+
+
+def initialize_basis(
+    model: nn.Module,
+    dataloader: Iterable[Mapping[str, Any]],
+    n_examples: int = 1024,
+    adapter_name: str = "default",
+    loss: Loss | None = None,
+    cache: str | os.PathLike[str] | None = None,
+) -> None:
+    """Find the frozen bases of an adapter with `basis="gradient"`; call it once, before training.
+
+    The gradient of the loss with respect to each adapted layer's weight is summed over the examples, with adapters off
+    and dropout off. A is made of its leading right singular vectors, U of the left ones (`scaled_bases`), and the
+    adapter becomes x -> U R A x with a generated core R that is zero at the start. Gradients are gathered from the
+    layers' inputs and their outputs' gradients, so quantised and FSDP2-sharded base models work; where several
+    processes run, each passes its own examples. Needs memory for one float32 copy of the adapted layers' weights.
+
+    The idea of starting from the gradient's singular vectors is that of LoRA-GA (https://huggingface.co/papers/2407.05000).
+
+    Args:
+        model: the `PeftModel` from `get_peft_model(base, QPAConfig(basis="gradient", ...))`.
+        dataloader: batches that the model takes as keyword arguments, labels included.
+        n_examples: enough examples to read (in each process); the batch that reaches the number is the last one.
+        adapter_name: which adapter of the model.
+        loss: of (model, batch); `model(**batch).loss` if None.
+        cache: a file that keeps the bases: written if it is absent, read instead of all computing if it is there.
+
+    Raises:
+        TypeError: if `model` is no PEFT model.
+        ValueError: if the adapter has no gradient bases, or has found its bases before; if there are no examples; if
+            gradients are not finite; or if the cache belongs to other layers.
+    """
+    bank = _bank(model, adapter_name)
+    assert bank.basis is not None
+    names = _layer_names(model, adapter_name)
+    shapes = dict(zip(names, bank.basis.buffer_shapes[: len(names)], strict=True))  # those of A
+    path = Path(cache) if cache is not None else None
+    if path is not None and path.is_file():
+        buffer = _read(path, shapes)
+    else:
+        gradients = _gradients(model, dataloader, n_examples, adapter_name, loss or _model_loss)
+        buffer = _bases(gradients, [shape[0] for shape in shapes.values()])
+        if path is not None and _is_first_process():
+            _write(path, buffer, shapes)
+    generator = bank.generator
+    with torch.no_grad():
+        generator.basis.copy_(buffer)
+    generator.has_basis = True
+
+
+def _bank(model: nn.Module, adapter_name: str) -> Bank:
+    if not isinstance(model, PeftModel):
+        raise TypeError(
+            f"Cannot find bases for a {type(model).__name__}. Pass the model that `get_peft_model` returned."
+        )
+    config = model.peft_config.get(adapter_name)
+    if not isinstance(config, QPAConfig) or config.basis != "gradient":
+        raise ValueError(
+            f"Adapter {adapter_name!r} has no gradient bases. Configure it by QPAConfig(basis='gradient')."
+        )
+    base_model: Any = model.base_model
+    bank: Bank = base_model._banks[adapter_name]
+    if bank.generator.has_basis:
+        raise ValueError(
+            f"Adapter {adapter_name!r} has its bases already; others would change what it has learned. Make a new "
+            "adapter to start anew."
+        )
+    return bank
+
+
+def _layer_names(model: Any, adapter_name: str) -> list[str]:
+    """Return the adapted layers' names in the order of the bases."""
+    slots = slots_of(model.peft_config[adapter_name].layout)
+    return [slot.key.removesuffix(".lora_A.weight") for slot in slots if slot.frozen_part == "init"]
+
+
+def _model_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    loss = model(**batch).loss
+    if loss is None:
+        raise ValueError("The model returned no loss. Put `labels` into each batch, or pass `loss`.")
+    return loss
+
+
+class _Gradient:
+    """Sums dL/dW of one layer, shape (n_out, n_in), by a forward hook on it."""
+
+    def __init__(self) -> None:
+        self.sum: Tensor | None = None
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()  # nothing before this layer is trained: its graph begins here
+        x = inputs[0].detach()
+        output.register_hook(lambda grad: self._add(x, grad))
+        return output
+
+    def _add(self, x: Tensor, grad: Tensor) -> None:
+        with torch.autocast(grad.device.type, enabled=False):
+            product = grad.flatten(0, -2).float().T @ x.flatten(0, -2).float()
+        self.sum = product if self.sum is None else self.sum.add_(product)
+
+
+def _gradients(
+    model: Any, dataloader: Iterable[Mapping[str, Any]], n_examples: int, adapter_name: str, loss: Loss
+) -> dict[str, Tensor]:
+    sums = {name: _Gradient() for name in _layer_names(model, adapter_name)}
+    layers = {name: model.get_submodule(name).get_base_layer() for name in sums}
+    hooks = [layers[name].register_forward_hook(gradient) for name, gradient in sums.items()]
+    losses = []
+    try:
+        with _untouched(model), model.disable_adapter(), torch.enable_grad():
+            for batch in _first(dataloader, n_examples):
+                value = loss(model, {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in batch.items()})
+                value.backward()
+                losses.append(value.detach())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not losses:
+        raise ValueError("The dataloader has no batches. Pass one with some hundred examples.")
+    _warn_of_guessing(model, torch.stack(losses).mean().item())
+    return {name: _summed(name, gradient.sum) for name, gradient in sums.items()}
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off, and leave modes and gradients as they were."""
+    modes = {module: module.training for module in model.modules()}
+    gradients = {parameter: parameter.grad for parameter in model.parameters()}
+    model.eval()
+    for parameter in gradients:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _first(dataloader: Iterable[Mapping[str, Any]], n_examples: int) -> Iterator[Mapping[str, Any]]:
+    """Return batches until `n_examples` examples have been read, with a progress bar."""
+    n_read = 0
+    for batch in track(dataloader, "Gradient bases", console=Console(stderr=True), transient=True):
+        yield batch
+        n_read += next(len(value) for value in batch.values() if isinstance(value, Tensor))
+        if n_read >= n_examples:
+            return
+
+
+def _warn_of_guessing(model: Any, loss: float) -> None:
+    config = model.get_base_model().config if hasattr(model.get_base_model(), "config") else None
+    n_labels = getattr(config, "num_labels", 0)
+    if model.active_peft_config.task_type in HEAD_TASKS and n_labels > 1 and loss > GUESSING * math.log(n_labels):
+        warnings.warn(
+            f"The classifier's loss is {loss:.3f}, that of guessing among {n_labels} labels is "
+            f"{math.log(n_labels):.3f}: its head seems to be random still, and the gradient says little. Fit the head "
+            "on the frozen base model first, then find the bases.",
+            stacklevel=4,
+        )
+
+
+def _summed(name: str, gradient: Tensor | None) -> Tensor:
+    """Return the sum over all processes."""
+    if gradient is None:
+        raise ValueError(
+            f"No gradient came to {name.removeprefix(PREFIX)}: it has no part in the loss. Do not target it."
+        )
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(gradient)
+    if not bool(gradient.isfinite().all()):
+        raise ValueError(
+            f"The gradient of {name.removeprefix(PREFIX)} is not finite. Check the examples and the dtype."
+        )
+    return gradient
+
+
+def _bases(gradients: Mapping[str, Tensor], ranks: Iterable[int]) -> Tensor:
+    """Return the buffer of all bases: every A, then every U; in each process that of the first."""
+    pairs = [scaled_bases(gradient, rank) for gradient, rank in zip(gradients.values(), ranks, strict=True)]
+    buffer = torch.cat([a.flatten() for a, _ in pairs] + [u.flatten() for _, u in pairs])
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast(buffer, 0)
+    return buffer
+
+
+def _is_first_process() -> bool:
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
+def _read(path: Path, layers: Mapping[str, Sequence[int]]) -> Tensor:
+    with safe_open(path, "pt") as file:
+        found = (file.metadata() or {}).get("layers")
+        if found != _identity(layers):
+            raise ValueError(
+                f"{path} holds the bases of other layers or ranks. Pass another file, or remove this one."
+            )
+        return file.get_tensor("basis")
+
+
+def _write(path: Path, buffer: Tensor, layers: Mapping[str, Sequence[int]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    save_file({"basis": buffer.cpu()}, partial, metadata={"layers": _identity(layers)})
+    partial.replace(path)
+
+
+def _identity(layers: Mapping[str, Sequence[int]]) -> str:
+    return json.dumps([[name, *shape] for name, shape in layers.items()])
