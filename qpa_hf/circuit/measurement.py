@@ -1,0 +1,95 @@
+"""Shots: how many they are, and the counts they give, drawn from exact probabilities."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+BLOCK_SHOTS = 2**16  # drawn at a time: what they take stays in a core's cache, and memory does not grow with the shots
+FIXED_POINT = 2**52  # probabilities are summed as whole numbers: in any order, on any device, to the same bits
+SHOTS_PER_STATE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)x")
+
+
+def check_shots(shots: int | str | None) -> None:
+    """Raise if `shots` is neither None, nor a number of at least 1, nor shots per basis state such as "20x".
+
+    Raises:
+        ValueError: saying what is allowed.
+    """
+    is_number = isinstance(shots, int) and not isinstance(shots, bool) and shots >= 1
+    is_per_state = isinstance(shots, str) and SHOTS_PER_STATE.fullmatch(shots) and float(shots[:-1]) > 0
+    if shots is not None and not is_number and not is_per_state:
+        raise ValueError(
+            f"`shots`={shots!r} is not allowed. Set it to None (exact), a whole number of at least 1, or shots per "
+            'basis state such as "20x".'
+        )
+
+
+def n_shots(shots: int | str | None, n_qubits: int) -> int | None:
+    """Return the number of shots of each circuit; None stands for exact probabilities.
+
+    Args:
+        shots: None, a number, or shots per basis state: "20x" is 20 * 2**n_qubits.
+        n_qubits: of the circuits.
+
+    Raises:
+        ValueError: if `shots` is malformed, or less than one shot.
+
+    Example:
+        >>> n_shots("20x", 10), n_shots("0.5x", 4), n_shots(100, 10), n_shots(None, 10)
+        (20480, 8, 100, None)
+    """
+    check_shots(shots)
+    if not isinstance(shots, str):
+        return shots
+    number = float(shots[:-1]) * 2**n_qubits
+    if not 1 <= number < math.inf:
+        raise ValueError(
+            f"`shots`={shots!r} is {number:.3g} shots for {n_qubits} qubits ({2**n_qubits} basis states), so that "
+            f'every count would be zero. Set at least "{1 / 2**n_qubits:.3g}x", or a whole number.'
+        )
+    return round(number)
+
+
+def sample(p: Tensor, shots: int, rng: torch.Generator) -> Tensor:
+    """Draw multinomial counts: `shots` measurements of every circuit.
+
+    Uniform numbers decide, each for one shot and apart from `p`: where another device or form of the simulation rounds
+    `p` differently, a shot may fall on the neighbouring state, and nothing else changes. They are drawn in ascending
+    order, as sums of exponential gaps, so that only the states are looked up among the shots.
+
+    Args:
+        p: probabilities, shape (..., n_states), non-negative, each row summing to 1 but for rounding.
+        shots: measurements of each circuit, at least 1.
+        rng: a CPU generator; its numbers are the same whatever the device of `p`.
+
+    Returns:
+        Counts, int64, of p's shape and device.
+
+    Example:
+        >>> sample(torch.tensor([0.0, 1.0, 0.0, 0.0]), 100, torch.Generator().manual_seed(0))
+        tensor([  0, 100,   0,   0])
+    """
+    rows = p.detach().reshape(-1, p.shape[-1]).double().clamp_min(0)
+    sums = (rows * FIXED_POINT).round_().long().cumsum(-1)
+    shares = sums.double() / sums[:, -1:]
+    below = torch.zeros_like(sums)
+    for first, last, n in _blocks(len(rows), shots):
+        gaps = torch.rand(last - first, n + 1, generator=rng).neg_().add_(1).log_().neg_()
+        ascending = gaps.cumsum(-1, dtype=torch.float64).to(p.device)
+        wanted = shares[first:last]
+        found = torch.searchsorted(ascending, wanted * ascending[:, -1:])
+        below[first:last] += found.masked_fill_(wanted == 1, n)  # also where the last gap is zero
+    return below.diff(prepend=below.new_zeros(len(below), 1)).view(p.shape)
+
+
+def _blocks(n_rows: int, shots: int) -> Iterator[tuple[int, int, int]]:
+    """Yield first row, last row and shots of what is drawn together."""
+    step = max(1, BLOCK_SHOTS // shots)
+    for first in range(0, n_rows, step):
+        for done in range(0, shots, BLOCK_SHOTS):
+            yield first, min(first + step, n_rows), min(BLOCK_SHOTS, shots - done)
