@@ -39,7 +39,7 @@ class Measurement:
     seed: int = 0
 
 
-# torch.compile sees the draw as one operation: a generator's state has no place in a traced graph.
+# torch.compile sees a draw as one operation: a generator's state has no place in a traced graph.
 @torch.library.custom_op("qpa_hf::frequencies", mutates_args=())
 def _frequencies(p: Tensor, draw: Tensor, shots: int, seed: int, purpose: str) -> Tensor:
     counts = sample(p, shots, seeded(seed, f"{purpose} {int(draw)}"))
@@ -49,6 +49,18 @@ def _frequencies(p: Tensor, draw: Tensor, shots: int, seed: int, purpose: str) -
 @_frequencies.register_fake
 def _(p: Tensor, draw: Tensor, shots: int, seed: int, purpose: str) -> Tensor:
     return torch.empty_like(p)
+
+
+@torch.library.custom_op("qpa_hf::signs", mutates_args=())
+def _signs(angles: Tensor, draw: Tensor, seed: int) -> Tensor:
+    """Draw random directions, shape (SPSA_DIRECTIONS, *angles.shape), of -1 and +1."""
+    rng = seeded(seed, f"directions {int(draw)}")
+    return torch.randint(2, (SPSA_DIRECTIONS, *angles.shape), generator=rng).to(angles) * 2 - 1
+
+
+@_signs.register_fake
+def _(angles: Tensor, draw: Tensor, seed: int) -> Tensor:
+    return angles.new_empty(SPSA_DIRECTIONS, *angles.shape)
 
 
 def _measure(angles: Tensor, how: Measurement, draw: Tensor, purpose: str) -> Tensor:
@@ -119,8 +131,7 @@ def spsa(angles: Tensor, grad: Tensor, how: Measurement, draw: Tensor) -> Tensor
     Returns:
         The estimate of the gradient by the angles, of their shape.
     """
-    rng = seeded(how.seed, f"directions {int(draw)}")
-    signs = torch.randint(2, (SPSA_DIRECTIONS, *angles.shape), generator=rng).to(angles) * 2 - 1
+    signs = _signs(angles, draw, how.seed)
     slopes = _slopes(angles, signs * SPSA_STEP, grad, how, draw)
     slopes = slopes.view(*slopes.shape, *[1] * (angles.dim() - 1))
     return (slopes * signs).mean(0) / (2 * SPSA_STEP)
