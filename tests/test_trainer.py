@@ -82,15 +82,27 @@ def test_gradients_equal_an_independent_computation(mode):
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_dora_gradients_are_the_same_under_reentrant_checkpointing():
+@pytest.mark.parametrize("settings", [{"use_dora": True}, {"basis": "gradient", "chunk_size": 4}], ids=str)
+def test_gradients_are_the_same_under_reentrant_checkpointing(settings):
     results = []
     for checkpointing in (False, True):
-        model = adapted("llama", target_modules=TARGETS, use_dora=True, **LM)
+        model = adapted("llama", target_modules=TARGETS, **settings, **LM)
         if checkpointing:
             model.train()
             model.enable_input_require_grads()
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
         loss_of(model, use_cache=False).backward()
+        results.append(gradients(model))
+    for name in results[0]:
+        torch.testing.assert_close(results[1][name], results[0][name], rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_bases_compile_in_one_graph():
+    results = []
+    for compiled in (False, True):
+        model = adapted("llama", target_modules=TARGETS, basis="gradient", **LM)
+        callee = torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model
+        loss_of(callee, use_cache=False).backward()
         results.append(gradients(model))
     for name in results[0]:
         torch.testing.assert_close(results[1][name], results[0][name], rtol=1e-4, atol=1e-6)

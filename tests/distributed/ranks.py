@@ -25,7 +25,8 @@ def figures(folder):
     expected = {adapter: alone(adapter) for adapter in ADAPTERS}
 
     def compared(name, run):
-        return distance(run(), expected["dora" if "DoRA" in name else "lora"])
+        adapter = "dora" if "DoRA" in name else "gradient" if "gradient" in name else "lora"
+        return distance(run(), expected[adapter])
 
     equality = {name: attempt(partial(compared, name, run)) for name, run in CASES.items()}
     for name, settings in TRAINER_CASES.items():

@@ -4,13 +4,14 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from helpers import disturb
+from models import build
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.tensor import DTensor
-from trajectory import N_STEPS, distance, loss_of, model_of, optimizer_of, rows
-from wrapped import accelerator, fsdp_plugin, loop, shard, train
+from trajectory import N_STEPS, TARGETS, distance, loss_of, model_of, optimizer_of, rows
+from wrapped import accelerator, fsdp_plugin, loop, shard, share, train
 
-from qpa_hf import materialize
+from qpa_hf import QPAConfig, initialize_basis, materialize
 
 HALF = N_STEPS // 2
 
@@ -75,6 +76,23 @@ def materialized(folder, adapter):
     return {"tensors": max(((found[k] - expected[k]).norm() / (expected[k].norm() + 1e-12)).item() for k in found)}
 
 
+def based():
+    """Find gradient bases for a sharded model, each process on its rows, and compare with one process on all rows."""
+    from peft import get_peft_model
+
+    buffers = []
+    for is_sharded in (True, False):
+        config = QPAConfig(r=4, chunk_size=4, basis="gradient", target_modules=TARGETS, task_type="CAUSAL_LM")
+        model = get_peft_model(build("llama"), config)
+        ids = share(rows(0))[0] if is_sharded else rows(0)
+        initialize_basis(shard(model) if is_sharded else model, [{"input_ids": ids, "labels": ids}])
+        a, u = zip(
+            *model.base_model._banks["default"].basis.views(model.base_model.lora_qpa["default"].basis), strict=True
+        )
+        buffers.append([u @ a for u, a in zip(u, a, strict=True)])  # the signs of singular vectors are arbitrary
+    return {"bases": max(((x - y).norm() / y.norm()).item() for x, y in zip(*buffers, strict=True))}
+
+
 def evaluated():
     """Compare the loss without gradients, between two steps and without `eval()`, with that of one process."""
     model, alone = shard(model_of("lora")), model_of("lora")
@@ -127,6 +145,7 @@ def figures(folder, expected):
         "resumed from Accelerate's sharded state": lambda: resumed_with_accelerate(folder, expected),
         "materialized": lambda: materialized(folder, "lora"),
         "materialized, DoRA": lambda: materialized(folder, "dora"),
+        "gradient bases found when sharded": based,
         "evaluated between steps": evaluated,
         "refused by the first process": lambda: refused(folder),
         "reentrant checkpointing": reentrant,

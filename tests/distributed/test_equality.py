@@ -20,6 +20,8 @@ EQUAL = [
     "DDP, Trainer, reentrant checkpointing",
     "FSDP2",
     "FSDP2, DoRA",
+    "DDP, gradient bases",
+    "FSDP2, gradient bases",
     "FSDP2, accumulation",
     "FSDP2, checkpointing",
     "FSDP2, Accelerate",
@@ -30,6 +32,7 @@ SHARDED = [
     "resumed from Accelerate's sharded state",
     "materialized",
     "materialized, DoRA",
+    "gradient bases found when sharded",
     "evaluated between steps",
 ]
 REFUSED = {

@@ -11,7 +11,7 @@ N_STEPS = 4
 ROWS = 4  # of each step, over all processes together
 LENGTH = 8
 TARGETS = ["q_proj", "v_proj", "down_proj"]
-ADAPTERS = {"lora": {}, "dora": {"use_dora": True}}
+ADAPTERS = {"lora": {}, "dora": {"use_dora": True}, "gradient": {"basis": "gradient", "chunk_size": 4}}
 RATE = 0.01
 
 

@@ -160,6 +160,8 @@ CASES = {
     "DDP, Accelerate, accumulation": accelerated,
     "FSDP2": fsdp,
     "FSDP2, DoRA": lambda: fsdp("dora"),
+    "DDP, gradient bases": lambda: ddp("gradient"),
+    "FSDP2, gradient bases": lambda: fsdp("gradient"),
     "FSDP2, accumulation": lambda: fsdp(n_parts=2),
     "FSDP2, checkpointing": lambda: fsdp(is_checkpointed=True),
     "FSDP2, Accelerate": lambda: accelerated(n_parts=1, fsdp_plugin=fsdp_plugin()),

@@ -1,0 +1,194 @@
+"""Gradient bases: found from the true gradient, once, kept with the checkpoint, refused where they cannot be."""
+
+import pytest
+import torch
+from helpers import logits, start
+from models import build, inputs, output
+from peft import LoraConfig, get_peft_model
+
+from qpa_hf import QPAConfig, initialize_basis
+from qpa_hf.generator import scaled_bases
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+    pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
+]
+SETTINGS = {"r": 3, "chunk_size": 4, "n_circuits": 2, "basis": "gradient", "task_type": "CAUSAL_LM"}
+LAYERS = {
+    "linear": ("llama", {"target_modules": ["q_proj", "down_proj"]}),
+    "conv1d": ("gpt2", {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True}),
+    "tied head": ("gpt2", {"target_modules": ["lm_head"]}),
+}
+
+
+def square(model, batch):
+    return model(**batch).logits.square().mean()
+
+
+def uninitialized(name, **settings):
+    return get_peft_model(build(name), QPAConfig(**(SETTINGS | settings)))
+
+
+def bases(model):
+    """Return (A, U) by layer."""
+    bank = model.base_model._banks["default"]
+    names = [key.removesuffix(".lora_A.weight") for key, *_ in model.peft_config["default"].layout if "lora_A" in key]
+    return dict(zip(names, bank.basis.views(bank.generator.basis), strict=True))
+
+
+def true_gradient(name, layer, n_batches=2):
+    """Return dL/dW, shape (n_out, n_in), by making the base model's own weight a parameter."""
+    model = build(name).requires_grad_(False)
+    module = model.get_submodule(layer.removeprefix("base_model.model."))
+    module.weight = torch.nn.Parameter(module.weight.detach().clone())
+    for _ in range(n_batches):
+        square(model, inputs(name)).backward()
+    return module.weight.grad.T if type(module).__name__ == "Conv1D" else module.weight.grad
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_bases_span_the_leading_singular_vectors_of_the_gradient(case):
+    name, settings = LAYERS[case]
+    model = uninitialized(name, **settings)
+    initialize_basis(model, [inputs(name)] * 2, loss=square)
+    for layer, (a, u) in bases(model).items():
+        gradient = true_gradient(name, layer).double()
+        left, values, right = torch.linalg.svd(gradient)
+        a, u = (torch.nn.functional.normalize(x.double(), dim=dim) for x, dim in ((a, 1), (u, 0)))
+        torch.testing.assert_close((u.T @ gradient @ a.T).diag(), values[:3], rtol=1e-3, atol=1e-9)
+
+
+def test_large_matrices_are_decomposed_as_small_ones():
+    rng = torch.Generator().manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(n, 6, generator=rng))[0] for n in (1300, 1100))
+    gradient = u @ torch.diag(torch.tensor([32.0, 16, 8, 4, 2, 1])) @ v.T
+    a, b = scaled_bases(gradient, 2)
+    torch.testing.assert_close((a * 3**0.5 @ v[:, :2]).abs(), torch.eye(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close((b.T @ u[:, :2]).abs() * (2 / 1300) ** 0.5, torch.eye(2), rtol=0, atol=1e-5)
+
+
+def test_examples_are_counted_and_not_read_on():
+    read = []
+
+    def batches():
+        for i in range(5):
+            read.append(i)
+            yield inputs("llama")  # of two rows
+
+    initialize_basis(uninitialized("llama", target_modules=["q_proj"]), batches(), n_examples=3, loss=square)
+    assert read == [0, 1]
+
+
+def test_model_is_left_as_it_was():
+    model = uninitialized("llama", target_modules=["q_proj"], lora_dropout=0.5).train()
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    initialize_basis(model, [inputs("llama")], loss=square)
+    assert model.training
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_gradient_trains_the_core_and_leaves_the_bases():
+    model = start("llama", target_modules=["q_proj"], basis="gradient", chunk_size=4)
+    before = {name: (a.clone(), u.clone()) for name, (a, u) in bases(model).items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=10.0)
+    square(model, inputs("llama")).backward()
+    optimizer.step()
+    assert not torch.equal(logits(model, "llama"), output(build("llama"), "llama"))
+    assert all(torch.equal(a, before[n][0]) and torch.equal(u, before[n][1]) for n, (a, u) in bases(model).items())
+
+
+def test_second_process_reads_the_cache(tmp_path):
+    def refuse(model, batch):
+        raise AssertionError("the cache should have been read")
+
+    first, second = (uninitialized("llama", target_modules=["q_proj"]) for _ in range(2))
+    initialize_basis(first, [inputs("llama")], loss=square, cache=tmp_path / "run" / "bases.safetensors")
+    initialize_basis(second, [inputs("llama")], loss=refuse, cache=tmp_path / "run" / "bases.safetensors")
+    for (a, u), (b, v) in zip(bases(first).values(), bases(second).values(), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(u, v)
+
+
+def test_cache_of_other_layers_is_refused(tmp_path):
+    initialize_basis(
+        uninitialized("llama", target_modules=["q_proj"]), [inputs("llama")], loss=square, cache=tmp_path / "bases"
+    )
+    with pytest.raises(ValueError, match="other layers or ranks"):
+        initialize_basis(uninitialized("llama", target_modules=["v_proj"]), [], cache=tmp_path / "bases")
+
+
+def test_random_head_is_warned_of():
+    model = uninitialized("bert", target_modules=["query"], task_type="SEQ_CLS")
+    batch = inputs("bert") | {"labels": torch.tensor([0, 2])}
+    with pytest.warns(UserWarning, match="Fit the head"):
+        initialize_basis(model, [batch])
+
+
+def test_fitted_head_is_not_warned_of(recwarn):
+    base = build("bert")
+    labels = output(base, "bert").argmax(-1)
+    with torch.no_grad():
+        base.classifier.weight.mul_(1000)  # sure of its own answers
+    model = get_peft_model(base, QPAConfig(**(SETTINGS | {"target_modules": ["query"], "task_type": "SEQ_CLS"})))
+    initialize_basis(model, [inputs("bert") | {"labels": labels}])
+    assert not [w for w in recwarn if "head" in str(w.message)]
+
+
+REFUSED_SETTINGS = {
+    "authors' start": ({"start": "authors"}, "zero at the start"),
+    "bases from a seed": ({"save_init": False}, "come from data"),
+    "experts": ({"target_parameters": ["experts.weights"]}, "share one parameter"),
+    "unknown basis": ({"basis": "hessian"}, "Choose one of 'kaiming', 'gradient'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_SETTINGS)
+def test_impossible_settings_are_refused(case):
+    settings, message = REFUSED_SETTINGS[case]
+    with pytest.raises(ValueError, match=message):
+        QPAConfig(**(SETTINGS | settings))
+
+
+REFUSED_LAYERS = {
+    "embedding": ("untied", {"target_modules": ["wte"]}, "wte is no linear layer"),
+    "convolution": ("mlp", {"target_modules": ["conv"]}, "conv is no linear layer"),
+    "rank too large": ("llama", {"target_modules": ["q_proj"], "r": 17}, "Rank 17 is more than"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_LAYERS)
+def test_layers_without_such_bases_are_refused_by_name(case):
+    name, settings, message = REFUSED_LAYERS[case]
+    with pytest.raises(ValueError, match=message):
+        uninitialized(name, **settings)
+
+
+def infinite(model, batch):
+    return square(model, batch) * torch.inf
+
+
+REFUSED_CALLS = {
+    "no batches": (lambda model: initialize_basis(model, []), ValueError, "no batches"),
+    "no labels": (lambda model: initialize_basis(model, [inputs("llama")]), ValueError, "labels"),
+    "not finite": (lambda model: initialize_basis(model, [inputs("llama")], loss=infinite), ValueError, "not finite"),
+    "twice": (lambda model: initialize_basis(model, [inputs("llama")], loss=square), ValueError, "already"),
+    "a bare model": (lambda model: initialize_basis(build("llama"), []), TypeError, "get_peft_model"),
+    "no bases": (lambda model: output(model, "llama"), RuntimeError, "initialize_basis"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_CALLS)
+def test_wrong_calls_get_one_clear_sentence(case):
+    call, error, message = REFUSED_CALLS[case]
+    model = uninitialized("llama", target_modules=["q_proj"])
+    if case == "twice":
+        initialize_basis(model, [inputs("llama")], loss=square)
+    with pytest.raises(error, match=message):
+        call(model)
+
+
+def test_plain_lora_has_no_bases_to_find():
+    model = get_peft_model(build("llama"), LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(ValueError, match="basis='gradient'"):
+        initialize_basis(model, [])
