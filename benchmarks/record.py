@@ -91,7 +91,7 @@ def prepare(options: argparse.Namespace) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -107,7 +107,7 @@ def _git(*arguments: str) -> str:
     return found.stdout.strip()
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the checked-out commit, marked where the code that ran is not the one committed."""
     is_changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)benchmarks/results")
     return (_git("rev-parse", "HEAD") or "unknown") + ("-dirty" if is_changed else "")
@@ -120,7 +120,7 @@ def _cpu() -> str:
     return names[0] if names else platform.processor()
 
 
-def _machine(device: str) -> dict[str, Any]:
+def machine(device: str) -> dict[str, Any]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     machine = {"cpu": _cpu(), "cores": os.cpu_count(), "memory_gib": round(memory / 2**30, 1)}
     return machine | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
@@ -138,9 +138,9 @@ def write(
         "config": {"quick": options.quick, "rounds": options.rounds, "device": options.device, **config},
         "seed": SEED,
         "threads": torch.get_num_threads(),
-        "machine": _machine(options.device),
-        "versions": _versions(),
-        "commit": _commit(),
+        "machine": machine(options.device),
+        "versions": versions(),
+        "commit": commit(),
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "missing": missing,
         **measured,

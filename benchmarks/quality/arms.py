@@ -1,0 +1,75 @@
+"""All arms: the base as it is, PEFT's methods, QPA at several sizes, and the controls of its circuits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from peft import PeftConfig
+
+from benchmarks.quality.arm import Arm
+from benchmarks.quality.rivals import RIVALS
+from benchmarks.quality.task import Targets
+from qpa_hf import QPAConfig
+
+BASE = "frozen base"
+LORA = "LoRA r=4"  # the arm whose quality is to be had for a tenth of its numbers
+CONTROLS: dict[str, dict[str, Any]] = {
+    "random": {"source": "random"},
+    "bits": {"source": "bits"},
+    "free": {"source": "free"},
+    "frozen": {"train_circuit": False},
+}
+
+
+def _qpa(family: str = "QPA", control_of: str | None = None, **fields: Any) -> Arm:
+    def config(targets: Targets, seed: int) -> PeftConfig:
+        r = fields.get("r", 4)
+        own: dict[str, Any] = {"r": r, "lora_alpha": 2 * r, "init_seed": seed}
+        return QPAConfig(target_modules=targets.modules, task_type=targets.task_type, **(own | fields))
+
+    return Arm(family, config, control_of)
+
+
+def _paper(chunk_size: int) -> Arm:
+    def config(targets: Targets, seed: int) -> PeftConfig:
+        own = {"r": 4, "lora_alpha": 8, "init_seed": seed}
+        return QPAConfig.paper(chunk_size, target_modules=targets.modules, task_type=targets.task_type, **own)
+
+    return Arm("QPA, paper", config)
+
+
+def _gradient(n_values: int, family: str = "QPA, gradient", control_of: str | None = None, **fields: Any) -> Arm:
+    """Cores of about `n_values` numbers in all, in bases from the gradient: r follows from how many targets there are."""
+
+    def config(targets: Targets, seed: int) -> PeftConfig:
+        r = min(math.isqrt(n_values // len(targets.shapes)), *(min(shape) for shape in targets.shapes))
+        own: dict[str, Any] = {"r": r, "lora_alpha": r, "init_seed": seed, "basis": "gradient"}
+        return QPAConfig(target_modules=targets.modules, task_type=targets.task_type, **own, **fields)
+
+    return Arm(family, config, control_of)
+
+
+def _with_controls(name: str, make: Any, *sizes: Any, **fields: Any) -> dict[str, Arm]:
+    controls = {
+        f"{name}, {control}": make(*sizes, family="control", control_of=name, **(fields | changes))
+        for control, changes in CONTROLS.items()
+    }
+    return {name: make(*sizes, **fields)} | controls
+
+
+QPA: dict[str, Arm] = {
+    "QPA chunk 48": _qpa(chunk_size=48, n_circuits=4),
+    **_with_controls("QPA chunk 96", _qpa, chunk_size=96),
+    **_with_controls("QPA chunk 384", _qpa, chunk_size=384),
+    "QPA chunk 1,536": _qpa(chunk_size=1536),
+    **{f"QPA paper {chunk:,}": _paper(chunk) for chunk in (256, 2048, 8192)},
+    **_with_controls("QPA gradient 32", _gradient, 1500, chunk_size=32),
+    **_with_controls("QPA gradient 96", _gradient, 6000, chunk_size=96),
+    "QPA gradient 384": _gradient(20_000, chunk_size=384),
+    "QPA gradient 1,536": _gradient(60_000, chunk_size=1536),
+    **{f"gradient, direct {n:,}": _gradient(n, family="direct", source="direct") for n in (600, 1200, 6000, 20_000)},
+}
+
+ARMS: dict[str, Arm] = {BASE: Arm("base", lambda targets, seed: None)} | RIVALS | QPA
+QUICK = (BASE, "LoRA r=1", LORA, "VeRA r=64", "VB-LoRA 16", "Uni-LoRA 1,152", "QPA chunk 96", "QPA chunk 96, random")

@@ -1,0 +1,80 @@
+"""Train one adapter on one task: the same loop for every arm."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftConfig, get_peft_model
+from torch import nn
+from transformers import get_linear_schedule_with_warmup
+
+from benchmarks.quality.task import Task
+
+WARMUP = 0.06  # share of the steps with a rising learning rate
+MAX_NORM = 1.0  # of the gradient, Trainer's default
+N_EXAMPLES = 1024  # for bases from the gradient; whole batches
+BASIS_SEED = 10**6  # of the order in which those are read: none of the runs' own
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model and what it took; `loss` is the mean over the last tenth of the steps, in nats."""
+
+    model: nn.Module
+    n_trainable: int
+    loss: float
+    seconds: float
+
+
+def prepare(task: Task, config: PeftConfig | None, seed: int, device: str) -> nn.Module:
+    """Return the task's base with an untrained adapter, or as it is without a configuration."""
+    torch.manual_seed(seed)
+    base = task.base().to(device)
+    if config is None:
+        return base
+    model = get_peft_model(base, config).to(device)  # type: ignore[arg-type]
+    if getattr(config, "basis", "") == "gradient":
+        from qpa_hf import initialize_basis
+
+        batches = ({k: v.to(device) for k, v in batch.items()} for batch in task.batches(BASIS_SEED))
+        initialize_basis(model, batches, n_examples=N_EXAMPLES)
+    return model
+
+
+def fit(task: Task, config: PeftConfig | None, rate: float, seed: int, device: str) -> Fitted:
+    """Train an adapter with AdamW, without weight decay, its rate rising and then falling linearly.
+
+    Raises:
+        ArithmeticError: if the loss stops being a number.
+    """
+    start = time.perf_counter()
+    model = prepare(task, config, seed, device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    losses = _train(model, trained, task, rate, seed, device) if trained else [math.nan]
+    last = losses[-max(1, len(losses) // 10) :]
+    n_trainable = sum(p.numel() for p in trained)
+    return Fitted(model.eval(), n_trainable, sum(last) / len(last), time.perf_counter() - start)
+
+
+def _train(model: Any, trained: list[Any], task: Task, rate: float, seed: int, device: str) -> list[float]:
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
+    n_steps = task.n_steps()
+    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP * n_steps), n_steps)
+    losses = []
+    model.train()
+    torch.manual_seed(seed)  # what building the adapter drew differs between arms
+    for batch in task.batches(seed):
+        loss = model(**{key: value.to(device) for key, value in batch.items()}).loss
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise ArithmeticError(f"The loss is {losses[-1]} at step {len(losses)}.")
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, MAX_NORM)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return losses

@@ -1,0 +1,120 @@
+"""The same protocol for every arm: rates chosen on the development part, then several seeds on the test part."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from benchmarks.quality import merged
+from benchmarks.quality.runs import Job, Row, execute, one_thread
+from benchmarks.quality.task import Task
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+TUNING_SEED = 0  # the seeds that are reported start after it
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is run for each arm, and where.
+
+    Args:
+        arms: keys of `ARMS`.
+        rates: learning rates that every arm chooses from.
+        n_seeds: reported runs of each arm at its chosen rate.
+        n_jobs: processes beside each other.
+        device: where torch computes.
+        folder: for the file of each run.
+    """
+
+    arms: tuple[str, ...]
+    rates: tuple[float, ...]
+    n_seeds: int
+    n_jobs: int
+    device: str
+    folder: Path
+
+    def run(self, task: Task, output: Path) -> merged.Merged:
+        """Run all arms on a task and write the merged result; finished runs are read from their files.
+
+        Args:
+            task: see `Task`.
+            output: JSON file; its runs are not done again, and its results of other arms are kept.
+        """
+        task.base()  # bad input stops here, and the other processes find what it computed
+        merged.restore(output, self.folder / task.name)
+        with _executor(self.n_jobs) as executor:
+            tuning = _done(executor, [self._job(task, arm, "tuning", r) for arm in self.arms for r in self.rates])
+            chosen = {arm: choose(rows) for arm, rows in tuning.items()}
+            seeds = range(TUNING_SEED + 1, TUNING_SEED + 1 + self.n_seeds)
+            final = _done(
+                executor,
+                [self._job(task, arm, "final", r, s) for arm, r in chosen.items() if r is not None for s in seeds],
+            )
+        rows = {arm: tuning[arm] + final.get(arm, []) for arm in self.arms}
+        return merged.write(output, task, {"rates": list(self.rates), "tuning_seed": TUNING_SEED}, rows)
+
+    def _job(
+        self, task: Task, arm: str, purpose: Literal["tuning", "final"], rate: float, seed: int = TUNING_SEED
+    ) -> Job:
+        return Job(task, arm, purpose, rate, seed, self.device, self.folder)
+
+
+def choose(rows: list[Row]) -> float | None:
+    """Return the learning rate that is best on the development part, None if the arm cannot be run."""
+    if any("failed" in row for row in rows):
+        return None
+    return min(rows, key=lambda row: (cross_entropy(row, "development"), row["rate"]))["rate"]
+
+
+def cross_entropy(row: Row, part: str) -> float:
+    """Return a run's cross-entropy in nats; that of a run that has diverged is infinite."""
+    value = row[part]["cross_entropy"]
+    return math.inf if value is None else value
+
+
+@contextmanager
+def _executor(n_jobs: int) -> Iterator[Executor | None]:
+    one_thread()
+    if n_jobs == 1:
+        yield None
+        return
+    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn"), initializer=one_thread) as executor:
+        yield executor
+
+
+def _done(executor: Executor | None, jobs: list[Job]) -> dict[str, list[Row]]:
+    """Return the rows of all jobs, by arm, in the jobs' order, and say how far it has come."""
+    console = Console(stderr=True, highlight=False)
+    rows: dict[int, Row] = {}
+
+    def note(i: int, row: Row) -> None:
+        rows[i] = row
+        console.print(f"{len(rows)}/{len(jobs)} {jobs[i].task.name}: {_line(jobs[i], row)}")
+
+    if executor is None:
+        for i, job in enumerate(jobs):
+            note(i, execute(job))
+    else:
+        waiting = {executor.submit(execute, job): i for i, job in enumerate(jobs)}
+        for future in as_completed(waiting):
+            note(waiting[future], future.result())
+    found: dict[str, list[Row]] = defaultdict(list)
+    for i, job in enumerate(jobs):
+        found[job.arm].append(rows[i])
+    return found
+
+
+def _line(job: Job, row: Row) -> str:
+    start = f"{job.arm}, {job.purpose}, rate {job.rate:g}, seed {job.seed}"
+    if "failed" in row:
+        return f"{start}: failed, {row['failed']}"
+    return f"{start}: cross-entropy {cross_entropy(row, 'development'):.4f}, {row.get('seconds', 0):.0f} s"

@@ -1,0 +1,97 @@
+"""PEFT's methods that train few numbers, each at the sizes that fall among those of the bench."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import peft
+from peft import PeftConfig
+
+from benchmarks.quality.arm import Arm
+from benchmarks.quality.task import Targets
+
+# Methods of peft 0.21 for linear layers that have no arm, and why.
+WITHOUT_ARM = {
+    "AdaLoRA": "it starts with more numbers than it keeps, and its schedule needs a training loop of its own",
+    "aLoRA, Arrow, X-LoRA, Poly": "they choose among adapters",
+    "Bone, PiSSA, OLoRA, CorDA, EVA, LoRA-GA, LoftQ": "initialisations of LoRA's size",
+    "Cartridge, CPT, prompt, prefix and P-tuning, multitask prompts, Llama-Adapter": "they adapt no linear layer",
+    "FRoD, OSF": "they train at least as many numbers as the adapted matrices have in a dimension squared",
+    "LoRA-XS": "not in this version of peft; TinyLoRA is built on its bases",
+    "Shadow": "it trains a second, smaller model beside the base",
+}
+
+
+def _rival(name: str, seed_field: str | None = None, **fields: Any) -> Arm:
+    """Name the method's own seed where it does not draw from torch's; a version of peft without it fails the arm."""
+
+    def config(targets: Targets, seed: int) -> PeftConfig:
+        if not hasattr(peft, name):
+            raise ValueError(f"peft {peft.__version__} has no {name}.")
+        own = {seed_field: seed} if seed_field else {}
+        made = {key: value(targets) if callable(value) else value for key, value in fields.items()}
+        return getattr(peft, name)(target_modules=targets.modules, task_type=targets.task_type, **own, **made)
+
+    return Arm("PEFT", config)
+
+
+def _lora(r: int, **more: Any) -> Arm:
+    return _rival("LoraConfig", r=r, lora_alpha=2 * r, **more)
+
+
+def _divisor(most: int) -> Any:
+    """The largest length that divides all sides of all targets, at most `most`."""
+    return lambda targets: math.gcd(*(side for shape in targets.shapes for side in shape), most)
+
+
+def _ln_tuning(targets: Targets, _: int) -> PeftConfig:
+    if not targets.norms:
+        raise ValueError("LN tuning: there is no normalisation among the targets.")
+    return peft.LNTuningConfig(target_modules=targets.norms, task_type=targets.task_type)
+
+
+def _ia3(targets: Targets, _: int) -> PeftConfig:
+    own = {"target_modules": targets.modules, "feedforward_modules": targets.feedforward}
+    return peft.IA3Config(task_type=targets.task_type, **own)
+
+
+RIVALS: dict[str, Arm] = {
+    **{f"LoRA r={r}": _lora(r) for r in (1, 2, 4, 8)},
+    "DoRA r=1": _lora(1, use_dora=True),
+    **{f"VeRA r={r}": _rival("VeraConfig", "projection_prng_key", r=r) for r in (64, 256)},
+    "PVeRA r=64": _rival("PveraConfig", "projection_prng_key", r=64),
+    **{
+        f"VB-LoRA {n}": _rival("VBLoRAConfig", r=4, num_vectors=n, vector_length=_divisor(64), topk=2)
+        for n in (16, 64)
+    },
+    **{f"Uni-LoRA {n:,}": _rival("UniLoraConfig", "proj_seed", theta_d_length=n) for n in (512, 1152, 4096, 16384)},
+    **{f"TinyLoRA u={u}": _rival("TinyLoraConfig", "projection_seed", u=u) for u in (64, 256)},
+    **{
+        f"FourierFT {n}": _rival("FourierFTConfig", "random_loc_seed", n_frequency=n, scaling=100.0)
+        for n in (100, 700)
+    },
+    **{f"WaveFT {n}": _rival("WaveFTConfig", "random_loc_seed", n_frequency=n) for n in (100, 700)},
+    "C3A": _rival("C3AConfig", block_size=_divisor(2**20), init_weights=True),
+    "RandLoRA r=64": _rival("RandLoraConfig", "projection_prng_key", r=64, randlora_alpha=64 * 20),
+    "LoHa r=1": _rival("LoHaConfig", r=1, alpha=1),
+    "LoKr r=1": _rival("LoKrConfig", r=1, alpha=1, decompose_both=True),
+    "IA3": Arm("PEFT", _ia3),
+    "LN tuning": Arm("PEFT", _ln_tuning),
+    "BEFT": _rival("BeftConfig"),
+    "RoAd 1": _rival("RoadConfig", variant="road_1", group_size=_divisor(64)),
+    "MiSS mini": _rival("MissConfig", r=4, mini_r=4, init_weights="mini"),
+    "AdaMSS": _rival("AdamssConfig", r=20, num_subspaces=5, subspace_rank=1),
+    "DeLoRA r=1": _rival("DeloraConfig", r=1),
+    "SHiRA r=1": _rival("ShiraConfig", "random_seed", r=1),
+    "Super-Tuning": _rival("SupertuningConfig", sparsity=0.999),
+    "HRA r=2": _rival("HRAConfig", r=2),
+    "OFT, shared": _rival("OFTConfig", oft_block_size=_divisor(32), block_share=True, use_cayley_neumann=True),
+    "BOFT": _rival("BOFTConfig", boft_block_size=4, boft_n_butterfly_factor=1),
+    "PSOFT r=16": _rival("PsoftConfig", "random_seed", r=16, psoft_alpha=16),
+    "HiRA r=1": _rival("HiraConfig", r=1),
+    "GraLoRA r=2": _rival("GraloraConfig", r=2, gralora_k=2, alpha=4),
+    "Lily r=1": _rival("LilyConfig", r=1),
+    "PEANuT r=1": _rival("PeanutConfig", r=1),
+    "GLoRA r=1": _rival("GloraConfig", r=1),
+}

