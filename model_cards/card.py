@@ -35,8 +35,14 @@ TASKS = {
     "QUESTION_ANS": ("question-answering", "AutoModelForQuestionAnswering"),
     "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
 }
-# Every backend so far is a simulator that computes probabilities exactly, without shots.
+# Every backend so far is a simulator that computes probabilities exactly; shots are drawn from them.
 SIMULATORS = {"exact": "qpa_hf's own simulator", "torchquantum": "TorchQuantum"}
+GRADIENTS = {
+    "exact": "exact, from the simulation (a quantum computer has no such gradient)",
+    "parameter_shift": "parameter shift",
+    "spsa": "simultaneous perturbation (SPSA)",
+    "none": "none",
+}
 ORIGINS = {
     "random": "Fixed random numbers stand in the place of circuits; a mapping model turns them into the weights.",
     "free": "Trained numbers stand in the place of circuits; a mapping model turns them into the weights.",
@@ -156,6 +162,8 @@ def _metadata(config: QPAConfig, record: RunRecord, base: str) -> ModelCardData:
 
 def _split(spec: GeneratorSpec) -> dict[str, str]:
     inputs = {"numbers in the circuits' place": f"{spec.n_free:,}"} if spec.n_free else {}
+    if spec.n_interpolation:
+        inputs["network that interpolates between states"] = f"{spec.n_interpolation:,}"
     output = "the values themselves" if spec.source == "direct" else "mapping model, output layer"
     return {
         "angles of the circuits": f"{spec.n_angles if spec.train_circuit else 0:,}",
@@ -170,9 +178,13 @@ def _origin(config: QPAConfig, spec: GeneratorSpec) -> str:
     if spec.source != "circuit":
         return ORIGINS[spec.source]
     circuits = f"{spec.n_circuits} circuit{'s' if spec.n_circuits > 1 else ''} of {spec.n_qubits} qubits"
+    measured, drawn = "", ""
+    if spec.n_shots:
+        measured, drawn = f", measured with {spec.n_shots:,} shots each,", ", the shots drawn at random"
     return (
-        f"A mapping model turns the probabilities of {circuits} into the weights. The circuits were simulated exactly "
-        f"on a classical computer ({SIMULATORS[config.backend]}); no quantum computer was used, and none is needed."
+        f"A mapping model turns the probabilities of {circuits}{measured} into the weights. The circuits were "
+        f"simulated exactly on a classical computer ({SIMULATORS[config.backend]}){drawn}; no quantum computer was "
+        "used, and none is needed."
     )
 
 
@@ -184,7 +196,9 @@ def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
         "ansatz": spec.ansatz,
         "angles": "trained" if spec.train_circuit else "not trained",
         "backend": config.backend,
-        "shots": "none, the probabilities are exact",
+        "shots": f"{spec.n_shots:,}" if spec.n_shots else "none, the probabilities are exact",
+        "gradient of the angles": GRADIENTS[spec.gradient] if spec.train_circuit else "none",
+        "interpolation": spec.interpolation,
         "features": spec.features,
     }
     return (circuit if spec.source == "circuit" else {}) | {

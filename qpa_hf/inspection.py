@@ -53,6 +53,9 @@ def _generator(config: QPAConfig) -> dict[str, Any]:
         "depth": spec.circuit_depth,
         "ansatz": spec.ansatz,
         "backend": spec.backend,
+        "shots": spec.n_shots,
+        "gradient": spec.gradient,
+        "interpolation": spec.interpolation,
     }
     return (circuit if spec.source == "circuit" else {}) | {
         "source": spec.source,
@@ -62,6 +65,7 @@ def _generator(config: QPAConfig) -> dict[str, Any]:
         "trainable_numbers": spec.n_trainable,
         "trainable_angles": spec.n_angles if spec.train_circuit else 0,
         "trainable_inputs": spec.n_free or None,
+        "trainable_interpolation": spec.n_interpolation,
         "trainable_hidden": spec.n_hidden,
         "trainable_output": spec.n_output,
     }

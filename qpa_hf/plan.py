@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
 from transformers import AutoModelForSequenceClassification as AutoModelForClassification
 
-from qpa_hf.circuit import ANSATZE, memory_bytes
+from qpa_hf.circuit import ANSATZE, memory_bytes, n_measured
 from qpa_hf.generator import FLOAT_BYTES
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
@@ -40,9 +40,12 @@ class PlanRow:
     n_qubits: int
     n_circuits: int
     n_angles: int
+    n_interpolation: int
     n_hidden: int
     n_output: int
     n_trainable: int
+    circuits_per_step: int  # measured in one step of training, those of the gradient's estimator included
+    shots_per_step: int  # of all of them; 0 for exact probabilities
     percent_of_target: float  # of the weights of the adapted layers
     percent_of_lora: float
     generator_flops: int  # one forward; the backward takes about twice as many
@@ -62,18 +65,40 @@ class Plan:
         return [asdict(row) for row in self.rows]
 
     def __str__(self) -> str:
-        header = "chunk|chunks|qubits|angles|mapping|trainable|% target|% LoRA|MFLOP|memory|native|materialized"
-        lines: list[tuple[str, ...]] = [tuple(header.split("|"))]
-        for r in self.rows:
-            counts = (r.chunk_size, r.n_chunks, r.n_qubits, r.n_angles, r.n_hidden + r.n_output, r.n_trainable)
-            sizes = (_size(r.generator_bytes), _size(r.native_bytes), _size(r.materialized_bytes))
-            shares = (f"{r.percent_of_target:.4g}", f"{r.percent_of_lora:.4g}", f"{r.generator_flops / 1e6:.4g}")
-            lines.append((*(f"{count:,}" for count in counts), *shares, *sizes))
+        columns = {
+            name: column for name, column in COLUMNS.items() if name not in SELDOM or any(map(column, self.rows))
+        }
+        lines = [tuple(columns), *(tuple(_cell(column(row)) for column in columns.values()) for row in self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         table = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
         n_values, n_lora = self.rows[0].n_values, self.rows[0].n_lora
         own = "LoRA's own count" if n_values == n_lora else f"LoRA itself: {n_lora:,}"
         return f"{n_values:,} numbers to generate ({own})\n{table}"
+
+
+# What `str(plan)` shows of a row; the columns in `SELDOM` only where one of them is not zero.
+COLUMNS: dict[str, Callable[[PlanRow], Any]] = {
+    "chunk": lambda r: r.chunk_size,
+    "chunks": lambda r: r.n_chunks,
+    "qubits": lambda r: r.n_qubits,
+    "angles": lambda r: r.n_angles,
+    "interpolation": lambda r: r.n_interpolation,
+    "mapping": lambda r: r.n_hidden + r.n_output,
+    "trainable": lambda r: r.n_trainable,
+    "% target": lambda r: r.percent_of_target,
+    "% LoRA": lambda r: r.percent_of_lora,
+    "circuits/step": lambda r: r.circuits_per_step if r.shots_per_step else 0,
+    "shots/step": lambda r: r.shots_per_step,
+    "MFLOP": lambda r: r.generator_flops / 1e6,
+    "memory": lambda r: _size(r.generator_bytes),
+    "native": lambda r: _size(r.native_bytes),
+    "materialized": lambda r: _size(r.materialized_bytes),
+}
+SELDOM = ("interpolation", "circuits/step", "shots/step")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
 
 
 def _size(n_bytes: float) -> str:
@@ -141,7 +166,14 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
     spec = config.generator_spec(n_generated(config, slots))
     n_lora = sum(math.prod(slot.shape) for slot in slots)
     basis = basis_of(config, slots)
-    kept = spec.n_free + spec.n_hidden + spec.n_output + spec.n_angles + (basis.n_buffer if basis else 0)
+    kept = (
+        spec.n_free
+        + spec.n_interpolation
+        + spec.n_hidden
+        + spec.n_output
+        + spec.n_angles
+        + (basis.n_buffer if basis else 0)
+    )
     if config.start == "identity" and config.save_init:
         kept += sum(math.prod(slot.shape) for slot in generated_slots(config, slots) if slot.frozen_part)
     states = 2**spec.n_qubits * spec.n_circuits
@@ -152,6 +184,8 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
     mapping_flops = 2 * spec.n_chunks * sum(out * width for out, width in spec.layer_shapes)
     circuit_bytes = memory_bytes(spec.n_qubits, spec.circuit_depth, spec.n_circuits, spec.ansatz) if has_circuit else 0
     hidden = spec.n_chunks * sum(spec.mapping_widths)
+    estimator = spec.gradient if spec.train_circuit else "none"
+    n_circuits = spec.n_circuits * n_measured(estimator, math.prod(spec.angles_shape[1:])) if has_circuit else 0
     return PlanRow(
         chunk_size=spec.chunk_size,
         n_lora=n_lora,
@@ -160,9 +194,12 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
         n_qubits=spec.n_qubits,
         n_circuits=spec.n_circuits,
         n_angles=spec.n_angles if spec.train_circuit else 0,
+        n_interpolation=spec.n_interpolation,
         n_hidden=spec.n_hidden,
         n_output=spec.n_output,
         n_trainable=spec.n_trainable,
+        circuits_per_step=n_circuits,
+        shots_per_step=n_circuits * (spec.n_shots or 0),
         percent_of_target=100 * spec.n_trainable / n_target,
         percent_of_lora=100 * spec.n_trainable / n_lora,
         generator_flops=circuit_flops + mapping_flops,

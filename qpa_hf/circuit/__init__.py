@@ -1,7 +1,24 @@
-"""Parameterized quantum circuits: angles in, exact measurement probabilities out. Knows torch, nothing else."""
+"""Parameterized quantum circuits: angles in, probabilities or measured shares out. Knows torch, nothing else."""
 
 from qpa_hf.circuit.ansatz import ANSATZE, angles_shape
 from qpa_hf.circuit.backends import BACKENDS
+from qpa_hf.circuit.estimators import ESTIMATORS, Measurement, measured, n_measured
+from qpa_hf.circuit.measurement import check_shots, n_shots
 from qpa_hf.circuit.probabilities import check_memory, memory_bytes, probabilities
+from qpa_hf.circuit.randomness import seeded
 
-__all__ = ["ANSATZE", "BACKENDS", "angles_shape", "check_memory", "memory_bytes", "probabilities"]
+__all__ = [
+    "ANSATZE",
+    "BACKENDS",
+    "ESTIMATORS",
+    "Measurement",
+    "angles_shape",
+    "check_memory",
+    "check_shots",
+    "measured",
+    "memory_bytes",
+    "n_measured",
+    "n_shots",
+    "probabilities",
+    "seeded",
+]

@@ -2,13 +2,16 @@
 
 from qpa_hf.generator.bank import Bank
 from qpa_hf.generator.basis import Basis, Pair, scaled_bases
-from qpa_hf.generator.generator import Generator, basis_bits, seeded
-from qpa_hf.generator.spec import ACTIVATIONS, FEATURES, FLOAT_BYTES, SOURCES, STARTS, GeneratorSpec
+from qpa_hf.generator.features import FEATURES, basis_bits
+from qpa_hf.generator.generator import Generator
+from qpa_hf.generator.interpolation import INTERPOLATIONS
+from qpa_hf.generator.spec import ACTIVATIONS, FLOAT_BYTES, SOURCES, STARTS, GeneratorSpec
 
 __all__ = [
     "ACTIVATIONS",
     "FEATURES",
     "FLOAT_BYTES",
+    "INTERPOLATIONS",
     "SOURCES",
     "STARTS",
     "Bank",
@@ -18,5 +21,4 @@ __all__ = [
     "Pair",
     "basis_bits",
     "scaled_bases",
-    "seeded",
 ]

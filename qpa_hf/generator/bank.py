@@ -64,13 +64,22 @@ class Bank:
         self._clear()
 
     def begin_forward(self) -> None:
-        """Call at the start of a forward of the whole model: with gradients on, generate anew."""
+        """Call at the start of a forward of the whole model: with gradients on, generate anew.
+
+        A step of training measures the circuits with other shots; evaluation keeps those of the last step.
+        """
         if torch.compiler.is_compiling():
+            self._draw_anew()
             self._traced = self._shaped(self.generator(self.sizes))
         elif torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
+            self._draw_anew()
             # Values without a graph go as well: FSDP2 and ZeRO-3 write new numbers into the parameters of the next
             # step without a version telling so.
             self._live, self._leaves, self._constant = None, {}, None
+
+    def _draw_anew(self) -> None:
+        if self.generator.training and torch.is_grad_enabled() and self._is_trainable():
+            self.generator.draw_anew()
 
     def end_forward(self) -> None:
         """Call at the end of a forward of the whole model."""

@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from qpa_hf.circuit import BACKENDS, check_memory
+from qpa_hf.circuit import BACKENDS, check_memory, measured, seeded
+from qpa_hf.generator.features import FEATURES, basis_bits, sum_last
+from qpa_hf.generator.interpolation import Measured, interpolate
 from qpa_hf.generator.mapping import add_frozen, hidden_layers, output_layer
 from qpa_hf.generator.spec import GeneratorSpec
-
-# The authors' post-processing of a probability, from their published code: (BETA * tanh(GAMMA * 2^(N-1) * p))^ALPHA.
-# The paper does not mention it.
-ALPHA, BETA, GAMMA = 0.15, 0.6, 0.1
-
-VARIANCE_FLOOR = 1e-6  # a uniform state has no variance; without a floor its features would be 0 / 0
-
-
-def seeded(seed: int, purpose: str) -> torch.Generator:
-    """Return a CPU random generator of its own for each purpose, so that one draw never shifts another."""
-    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
-
-
-def basis_bits(n_chunks: int, n_qubits: int) -> Tensor:
-    """Return the bits of basis states 0 .. n_chunks-1 as -1/+1, shape (n_chunks, n_qubits), qubit 0 first."""
-    shifts = torch.arange(n_qubits - 1, -1, -1)
-    bits = (torch.arange(n_chunks)[:, None] >> shifts) & 1
-    return bits.to(torch.float32) * 2 - 1
-
-
-def _sum_last(x: Tensor) -> Tensor:
-    """Sum over the last dimension in two passes, whose order does not depend on the number of threads."""
-    half = 2 ** (x.shape[-1].bit_length() // 2)
-    if rest := -x.shape[-1] % half:
-        x = F.pad(x, (0, rest))
-    return x.unflatten(-1, (-1, half)).sum(-1).sum(-1)
-
-
-def _standardized(p: Tensor) -> Tensor:
-    """Zero mean and unit variance over all 2^N basis states; the mean of p * 2^N is 1 because p sums to 1."""
-    centred = p * p.shape[-1] - 1
-    variance = _sum_last(centred * centred) / p.shape[-1]
-    return centred * torch.rsqrt(variance + VARIANCE_FLOOR).unsqueeze(-1)
-
-
-def _authors(p: Tensor) -> Tensor:
-    """The authors' post-processing, with their mean removed over all 2^N basis states."""
-    tiny = torch.finfo(p.dtype).tiny  # the power's slope is infinite at 0
-    x = (BETA * torch.tanh(GAMMA * (p.shape[-1] / 2) * p)).clamp_min(tiny).pow(ALPHA)
-    return x - (_sum_last(x) / p.shape[-1]).unsqueeze(-1)
 
 
 class Generator(nn.Module):
@@ -79,6 +38,7 @@ class Generator(nn.Module):
     values: Tensor
     basis_bits: Tensor
     random_features: Tensor
+    draw: Tensor
 
     def __init__(
         self, spec: GeneratorSpec, frozen: list[tuple[str, Tensor, bool]] | None = None, n_basis: int = 0
@@ -113,6 +73,9 @@ class Generator(nn.Module):
                 self._add_parameter("angles", angles)
             else:
                 self.register_buffer("angles", angles)
+            if spec.is_measured:
+                self.register_buffer("draw", torch.tensor(0))
+            self._add_interpolation()
         elif spec.source in ("random", "free"):
             noise = torch.randn((spec.n_chunks, spec.n_circuits), generator=seeded(spec.seed, "random features"))
             if spec.source == "free":
@@ -121,6 +84,17 @@ class Generator(nn.Module):
                 self.register_buffer("random_features", noise, persistent=False)
         if spec.use_basis_bits or spec.source == "bits":
             self.register_buffer("basis_bits", basis_bits(spec.n_chunks, spec.n_qubits), persistent=False)
+
+    def _add_interpolation(self) -> None:
+        spec = self.spec
+        rng = seeded(spec.seed, "interpolation")
+        if spec.interpolation == "random":
+            noise = torch.rand(spec.n_circuits, 2**spec.n_qubits, generator=rng)
+            self.register_buffer("noise", noise, persistent=False)
+        for i, (out, width) in enumerate(spec.interpolation_shapes):
+            bound = 0 if out == 1 else 1 / math.sqrt(width)  # F starts as a constant
+            self._add_parameter(f"f_w{i}", torch.empty(out, width).uniform_(-bound, bound, generator=rng))
+            self._add_parameter(f"f_b{i}", torch.empty(out).uniform_(-bound, bound, generator=rng))
 
     def _add_mapping(self) -> None:
         spec = self.spec
@@ -143,8 +117,23 @@ class Generator(nn.Module):
         self._parameters[name] = nn.Parameter(values)
 
     def circuit_probabilities(self, n_states: int | None = None) -> Tensor:
-        """Return the circuits' probabilities, shape (n_circuits, n_states), or of all 2**n_qubits states if None."""
+        """Return the exact probabilities, shape (n_circuits, n_states), or of all 2**n_qubits states if None."""
         return BACKENDS[self.spec.backend].probabilities(self.angles, self.spec.ansatz, n_states)
+
+    def measured_probabilities(self) -> Tensor:
+        """Return what shots and interpolation make of the probabilities, shape (n_circuits, 2**n_qubits)."""
+        spec = self.spec
+        shares = measured(self.angles, spec.measurement, self.draw)
+        if spec.n_shots is None:
+            return shares
+        layers = [(getattr(self, f"f_w{i}"), getattr(self, f"f_b{i}")) for i in range(len(spec.interpolation_shapes))]
+        return interpolate(spec.interpolation, Measured(shares, spec.n_shots, layers, self._buffers.get("noise")))
+
+    def draw_anew(self) -> None:
+        """Measure with other shots from now on; the number of the draw is saved with a checkpoint."""
+        if self.spec.is_measured:
+            with torch.no_grad():
+                self.draw.add_(1)
 
     def features(self) -> Tensor:
         """Return the inputs of the mapping model, shape (n_chunks, n_features)."""
@@ -155,11 +144,11 @@ class Generator(nn.Module):
         if spec.source in ("random", "free"):
             columns.append(self.random_features)
         elif spec.source == "circuit":
-            if spec.features == "probability":
-                p = self.circuit_probabilities(spec.n_chunks)
+            if spec.is_measured:
+                p = FEATURES[spec.features](self.measured_probabilities())
             else:
-                post = _standardized if spec.features == "standardized" else _authors
-                p = post(self.circuit_probabilities())
+                n_states = spec.n_chunks if spec.features == "probability" else None
+                p = FEATURES[spec.features](self.circuit_probabilities(n_states))
             columns.append(p[:, : spec.n_chunks].t())
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
@@ -188,7 +177,7 @@ class Generator(nn.Module):
         The last row may be cut short.
         """
         n_full, rest = divmod(self.spec.n_values, self.spec.chunk_size)
-        full = weight.sum(0) @ _sum_last(hidden[:n_full].t()) + n_full * bias.sum()
+        full = weight.sum(0) @ sum_last(hidden[:n_full].t()) + n_full * bias.sum()
         part = (weight[:rest] @ hidden[n_full:].t()).sum() + bias[:rest].sum() if rest else 0
         return (full + part) / self.spec.n_values
 

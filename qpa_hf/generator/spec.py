@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from qpa_hf.circuit import angles_shape
+from qpa_hf.circuit import Measurement, angles_shape, n_shots
+from qpa_hf.generator.interpolation import layer_shapes
 
 SOURCES = ("circuit", "random", "bits", "free", "direct")
-FEATURES = ("standardized", "authors", "probability")
 ACTIVATIONS = ("none", "relu", "gelu", "silu", "tanh")
 STARTS = ("identity", "authors")
 
@@ -36,6 +36,9 @@ class GeneratorSpec:
             place, "bits" (only the basis states' bits), "direct" (no mapping model: every value is trained itself).
         train_circuit: whether the angles are trained.
         backend: the circuits' simulator, a key of `qpa_hf.circuit.BACKENDS`.
+        shots: of each circuit, as `qpa_hf.circuit.n_shots` takes them; None for exact probabilities.
+        gradient: how the angles' gradient is estimated, a key of `qpa_hf.circuit.ESTIMATORS`.
+        interpolation: what becomes of states that the shots have missed, a key of `INTERPOLATIONS`.
         seed: everything random in the generator comes from it.
     """
 
@@ -52,6 +55,9 @@ class GeneratorSpec:
     source: str
     train_circuit: bool
     backend: str
+    shots: int | str | None
+    gradient: str
+    interpolation: str
     seed: int
 
     @property
@@ -68,6 +74,35 @@ class GeneratorSpec:
     def angles_shape(self) -> tuple[int, ...]:
         """Shape of all circuits' angles: (n_circuits, depth, n_qubits), with a 2 before n_qubits for two rotations."""
         return (self.n_circuits, *angles_shape(self.ansatz, self.circuit_depth, self.n_qubits))
+
+    @property
+    def n_shots(self) -> int | None:
+        """Shots of each circuit; None for exact probabilities.
+
+        Raises:
+            ValueError: if it is less than one.
+        """
+        return n_shots(self.shots, self.n_qubits)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there are circuits, and they are not simply simulated with their exact gradient."""
+        return self.source == "circuit" and (self.shots is not None or self.gradient != "exact")
+
+    @property
+    def measurement(self) -> Measurement:
+        """How the circuits are measured."""
+        return Measurement(self.ansatz, self.n_shots, self.gradient, self.backend, self.seed)
+
+    @property
+    def interpolation_shapes(self) -> list[tuple[int, int]]:
+        """(out, in) of each linear layer of the network that interpolates."""
+        return layer_shapes(self.interpolation, self.n_qubits) if self.source == "circuit" else []
+
+    @property
+    def n_interpolation(self) -> int:
+        """Trainable weights and biases of the network that interpolates."""
+        return sum(out * (width + 1) for out, width in self.interpolation_shapes)
 
     @property
     def n_features(self) -> int:
@@ -109,4 +144,5 @@ class GeneratorSpec:
     @property
     def n_trainable(self) -> int:
         """Numbers that an optimizer sees."""
-        return (self.n_angles if self.train_circuit else 0) + self.n_free + self.n_hidden + self.n_output
+        inputs = (self.n_angles if self.train_circuit else 0) + self.n_free + self.n_interpolation
+        return inputs + self.n_hidden + self.n_output

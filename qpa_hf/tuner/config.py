@@ -11,34 +11,14 @@ from typing import Any
 from peft import LoraConfig
 from peft.utils.peft_types import PeftType
 
-from qpa_hf.circuit import ANSATZE, BACKENDS
-from qpa_hf.generator import ACTIVATIONS, FEATURES, SOURCES, STARTS, GeneratorSpec
+from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS
+from qpa_hf.generator import ACTIVATIONS, FEATURES, INTERPOLATIONS, SOURCES, STARTS, GeneratorSpec
+from qpa_hf.tuner.checks import BASES, check
 from qpa_hf.tuner.refusals import refuse
 
 # Table 1 of https://huggingface.co/papers/2410.09846 lists [32, 64, 128, 128, 64, 32, n_mlp]; the published code has
 # one more layer of 32, and only with it do the paper's parameter counts come out.
 PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
-
-# Where the frozen A (and U) come from: PEFT's random initialisation, or the gradient at the start (initialize_basis).
-BASES = ("kaiming", "gradient")
-
-CHOICES = {
-    "ansatz": tuple(ANSATZE),
-    "features": FEATURES,
-    "activation": ACTIVATIONS,
-    "start": STARTS,
-    "source": SOURCES,
-    "basis": BASES,
-    "backend": tuple(BACKENDS),
-}
-EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, and what it needs another one to be
-    ("basis", "gradient", "start", "identity", "cores must be zero at the start"),
-    ("basis", "gradient", "save_init", True, "bases come from data, not from a seed"),
-    ("basis", "gradient", "target_parameters", None, "experts share one parameter"),
-    ("source", "direct", "start", "identity", "the authors' start is one of mapping models"),
-)
-COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
-FLAGS = ("use_basis_bits", "train_circuit", "save_init")
 
 
 @dataclass
@@ -79,6 +59,16 @@ class QPAConfig(LoraConfig):
         backend (`str`, *optional*, defaults to `"exact"`): Simulator of the circuits: `"exact"` (ours) or
             `"torchquantum"` (the paper's: the same numbers, dozens of times slower, to check ours against). It is no
             property of the adapter: set `config.backend` to load one where the other simulator is not installed.
+        shots (`int` or `str`, *optional*): Measurements of each circuit in a step; `"20x"` is 20 for each basis state,
+            None the exact probabilities. Each step of training draws anew. Evaluating, saving and materializing use
+            the last step's draw, whose number is saved, so that one checkpoint is one adapter.
+        gradient (`str`, *optional*): How the angles' gradient is estimated: `"exact"` (the backward pass of the
+            simulation, at the measured values: a simulator's privilege), `"parameter_shift"` (two more circuits for
+            each angle), `"spsa"` (random directions) or `"none"` (for `optimize_angles`). None is `"exact"` without
+            shots and `"parameter_shift"` with them.
+        interpolation (`str`, *optional*, defaults to `"none"`): What basis states without counts are given: `"none"`
+            (zero), `"network"` (a small trained network of their neighbours at Hamming distance 1) or `"blend"` (the
+            network beside the counts of every state). Baselines: `"laplace"`, `"neighbours"` (their mean), `"random"`.
         init_seed (`int`, *optional*, defaults to 0): Everything random in the adapter comes from this seed.
         save_init (`bool`, *optional*, defaults to `True`): Save the frozen initialisation with the checkpoint; `False`
             rebuilds it from `init_seed` when loading.
@@ -98,7 +88,9 @@ class QPAConfig(LoraConfig):
     n_circuits: int = field(default=8, metadata={"help": "Independent circuits, one feature column each."})
     circuit_depth: int = field(default=8, metadata={"help": "Layers of the ansatz (L)."})
     ansatz: str = field(default="ry_cnot", metadata={"help": f"Gate pattern, one of {tuple(ANSATZE)}."})
-    features: str = field(default="standardized", metadata={"help": f"Form of the probabilities, one of {FEATURES}."})
+    features: str = field(
+        default="standardized", metadata={"help": f"Form of the probabilities, one of {tuple(FEATURES)}."}
+    )
     use_basis_bits: bool = field(default=False, metadata={"help": "Give the basis state's +-1 bits as inputs."})
     mapping_widths: tuple[int, ...] = field(default=(), metadata={"help": "Hidden widths; empty = one linear layer."})
     activation: str = field(default="none", metadata={"help": f"Between hidden layers, one of {ACTIVATIONS}."})
@@ -107,6 +99,9 @@ class QPAConfig(LoraConfig):
     basis: str = field(default="kaiming", metadata={"help": f"Where the frozen factors come from, one of {BASES}."})
     train_circuit: bool = field(default=True, metadata={"help": "False freezes the angles."})
     backend: str = field(default="exact", metadata={"help": f"Simulator of the circuits, one of {tuple(BACKENDS)}."})
+    shots: int | str | None = field(default=None, metadata={"help": 'Measurements of a circuit; "20x": a state.'})
+    gradient: str | None = field(default=None, metadata={"help": f"Of the angles, one of {tuple(ESTIMATORS)}."})
+    interpolation: str = field(default="none", metadata={"help": f"Of missed states, one of {tuple(INTERPOLATIONS)}."})
     init_seed: int = field(default=0, metadata={"help": "Everything random comes from this seed."})
     save_init: bool = field(default=True, metadata={"help": "Save the frozen initialisation, or rebuild it."})
     layout: list[Any] | None = field(default=None, metadata={"help": "Names and shapes of the generated tensors."})
@@ -115,46 +110,13 @@ class QPAConfig(LoraConfig):
         super().__post_init__()
         self.peft_type = PeftType("QPA")
         self._is_loaded = False
-        self._check_values()
+        check(self)
         refuse(self)
+        self.mapping_widths = tuple(self.mapping_widths)
         if self.trainable_token_indices is None:
             # PEFT saves the whole base embedding beside an adapter that targets `lm_head`, unless it believes that
             # tokens are trained; then it does so only where the vocabulary was resized, which is what we want.
             self.trainable_token_indices = {}
-
-    def _check_values(self) -> None:
-        for name in COUNTS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1.")
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise ValueError(f"`{name}`={value!r} is not known. Choose one of {', '.join(map(repr, choices))}.")
-        for name in FLAGS:
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"`{name}`={getattr(self, name)!r} is not a truth value. Set it to True or False.")
-        if not isinstance(self.init_seed, int) or isinstance(self.init_seed, bool) or self.init_seed < 0:
-            raise ValueError(f"`init_seed`={self.init_seed!r} is not allowed. Set it to a whole number of at least 0.")
-        widths = self.mapping_widths
-        if not isinstance(widths, (tuple, list)) or any(not isinstance(w, int) or w < 1 for w in widths):
-            raise ValueError(
-                f"`mapping_widths`={widths!r} is not allowed. Set it to a tuple of whole numbers above 0."
-            )
-        self.mapping_widths = tuple(widths)
-        if self.activation != "none" and not self.mapping_widths:
-            raise ValueError(
-                f"`activation`={self.activation!r} has no hidden layer to follow. Set `mapping_widths`, or leave "
-                "`activation` at 'none'."
-            )
-
-        for name, value, other, allowed, reason in EXCLUSIVE:
-            found = getattr(self, other)
-            if getattr(self, name) == value and (found or None) != allowed:
-                raise ValueError(
-                    f"`{name}`={value!r} is not possible with `{other}`={found!r}, because {reason}. Use "
-                    f"{other}={allowed!r}."
-                )
 
     @classmethod
     def paper(cls, chunk_size: int, **kwargs: Any) -> QPAConfig:
@@ -193,6 +155,9 @@ class QPAConfig(LoraConfig):
             source=self.source,
             train_circuit=self.train_circuit,
             backend=self.backend,
+            shots=self.shots,
+            gradient=self.gradient or ("exact" if self.shots is None else "parameter_shift"),
+            interpolation=self.interpolation,
             seed=self.init_seed,
         )
 

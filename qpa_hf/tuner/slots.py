@@ -10,7 +10,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from qpa_hf.generator import Bank, Basis, Generator, Pair, seeded
+from qpa_hf.circuit import seeded
+from qpa_hf.generator import Bank, Basis, Generator, Pair
 from qpa_hf.tuner.layers import Reader, replace_entry, replace_parameters, shares_storage
 
 PREFIX = "base_model.model."

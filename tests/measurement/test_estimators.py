@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
-from qpa_hf.circuit.estimators import ESTIMATORS, Measurement, measured
+from qpa_hf.circuit.estimators import CALL_VALUES, ESTIMATORS, Measurement, measured
 from qpa_hf.circuit.randomness import seeded
 
 DRAW = torch.tensor(0)
@@ -132,7 +132,7 @@ def test_shifted_circuits_in_several_calls_give_the_gradient_of_one_call(monkeyp
     angles, weights = circuits()
     how = Measurement(gradient="parameter_shift")
     together = gradient(angles, weights, how)
-    monkeypatch.setattr("qpa_hf.circuit.estimators.CALL_VALUES", 100)
+    monkeypatch.setitem(CALL_VALUES, "cpu", 100)
     assert torch.allclose(gradient(angles, weights, how), together, atol=1e-14)
 
 

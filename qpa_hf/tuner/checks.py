@@ -1,0 +1,78 @@
+"""What a `QPAConfig` alone can tell of its values: each wrong one is answered with a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS, check_shots
+from qpa_hf.generator import ACTIVATIONS, FEATURES, INTERPOLATIONS, SOURCES, STARTS
+
+# Where the frozen A (and U) come from: PEFT's random initialisation, or the gradient at the start (initialize_basis).
+BASES = ("kaiming", "gradient")
+
+CHOICES = {
+    "ansatz": tuple(ANSATZE),
+    "features": tuple(FEATURES),
+    "activation": ACTIVATIONS,
+    "start": STARTS,
+    "source": SOURCES,
+    "basis": BASES,
+    "backend": tuple(BACKENDS),
+    "gradient": (None, *ESTIMATORS),
+    "interpolation": tuple(INTERPOLATIONS),
+}
+EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, and what it needs another one to be
+    ("basis", "gradient", "start", "identity", "cores must be zero at the start"),
+    ("basis", "gradient", "save_init", True, "bases come from data, not from a seed"),
+    ("basis", "gradient", "target_parameters", None, "experts share one parameter"),
+    ("source", "direct", "start", "identity", "the authors' start is one of mapping models"),
+)
+COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
+FLAGS = ("use_basis_bits", "train_circuit", "save_init")
+
+
+def check(config: Any) -> None:
+    """Raise if a setting of ours has a value that cannot be.
+
+    Raises:
+        ValueError: for a value out of range.
+        TypeError: for a value of the wrong kind.
+    """
+    for name in COUNTS:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1.")
+    for name, choices in CHOICES.items():
+        value = getattr(config, name)
+        if value not in choices:
+            raise ValueError(f"`{name}`={value!r} is not known. Choose one of {', '.join(map(repr, choices))}.")
+    for name in FLAGS:
+        if not isinstance(getattr(config, name), bool):
+            raise TypeError(f"`{name}`={getattr(config, name)!r} is not a truth value. Set it to True or False.")
+    if not isinstance(config.init_seed, int) or isinstance(config.init_seed, bool) or config.init_seed < 0:
+        raise ValueError(f"`init_seed`={config.init_seed!r} is not allowed. Set it to a whole number of at least 0.")
+    _check_widths(config)
+    check_shots(config.shots)
+    if config.interpolation != "none" and config.shots is None:
+        raise ValueError(
+            f"`interpolation`={config.interpolation!r} has nothing to fill in, because without `shots` every "
+            "probability is exact. Set `shots`, or interpolation='none'."
+        )
+    for name, value, other, allowed, reason in EXCLUSIVE:
+        found = getattr(config, other)
+        if getattr(config, name) == value and (found or None) != allowed:
+            raise ValueError(
+                f"`{name}`={value!r} is not possible with `{other}`={found!r}, because {reason}. Use "
+                f"{other}={allowed!r}."
+            )
+
+
+def _check_widths(config: Any) -> None:
+    widths = config.mapping_widths
+    if not isinstance(widths, (tuple, list)) or any(not isinstance(w, int) or w < 1 for w in widths):
+        raise ValueError(f"`mapping_widths`={widths!r} is not allowed. Set it to a tuple of whole numbers above 0.")
+    if config.activation != "none" and not widths:
+        raise ValueError(
+            f"`activation`={config.activation!r} has no hidden layer to follow. Set `mapping_widths`, or leave "
+            "`activation` at 'none'."
+        )
