@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -29,6 +30,7 @@ from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.settings import RunSettings
+from qpa_hf.tuner import QPAConfig, initialize_basis
 
 SETTINGS_NAME = "run.yaml"
 STATE_NAME = "trainer_state.json"
@@ -137,7 +139,7 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     _check_fit(base, settings, data)
     model = get_peft_model(base, config)
     mask = torch.ones_like(data.train[0])
-    rows = [
+    rows: list[Any] = [
         [{"input_ids": block, "attention_mask": mask, "labels": block} for block in blocks]
         for blocks in (data.train, data.validation)
     ]
@@ -152,6 +154,13 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     for printing in (ProgressCallback, PrinterCallback):  # the second where transformers is told to log less
         trainer.remove_callback(printing)
     trainer.add_callback(QuietProgress)
+    if isinstance(config, QPAConfig) and config.basis == "gradient":
+        order = torch.Generator().manual_seed(arguments.seed)
+        batches: Any = DataLoader(
+            rows[0], arguments.train_batch_size, shuffle=True, generator=order, collate_fn=default_data_collator
+        )
+        is_saved = arguments.save_strategy != "no"
+        initialize_basis(model, batches, cache=folder / "bases.safetensors" if is_saved else None)
     before = perplexity(model, data.validation, progress=True)
     _train_or_resume(trainer, last_checkpoint(folder))
     return Finished(trainer, before, perplexity(model, data.validation, progress=True))

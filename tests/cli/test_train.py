@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -95,6 +95,13 @@ def test_finished_run_takes_no_step_more(qpa, tiny, tmp_path):
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.suffix != ".png" and path.is_file()}
     assert qpa("train", *options).out == first
     assert {path: path.read_bytes() for path in files} == files
+
+
+def test_gradient_bases_are_found_before_training(qpa, tiny, tmp_path):
+    options = ["--set", "adapter.basis=gradient", "--set", "adapter.source=direct", "--json"]
+    result = json.loads(qpa("train", "--output", tmp_path, *tiny, *options).out)
+    assert result["perplexity"] < result["perplexity_before"]
+    assert PeftConfig.from_pretrained(tmp_path / "adapter").peft_type == "LORA"
 
 
 def test_settings_refused_late_do_not_occupy_the_folder(qpa, tiny, tmp_path):
