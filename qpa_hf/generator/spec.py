@@ -40,6 +40,9 @@ class GeneratorSpec:
         gradient: how the angles' gradient is estimated, a key of `qpa_hf.circuit.ESTIMATORS`.
         interpolation: what becomes of states that the shots have missed, a key of `INTERPOLATIONS`.
         seed: everything random in the generator comes from it.
+
+    Raises:
+        ValueError: if `shots` is less than one for so many qubits.
     """
 
     n_values: int
@@ -60,6 +63,10 @@ class GeneratorSpec:
     interpolation: str
     seed: int
 
+    def __post_init__(self) -> None:
+        if self.source == "circuit":
+            n_shots(self.shots, self.n_qubits)  # less than one shot is refused here, and not in the first forward
+
     @property
     def n_chunks(self) -> int:
         """Rows of the mapping model: ceil(n_values / chunk_size), Eq. 8 of the paper."""
@@ -77,11 +84,7 @@ class GeneratorSpec:
 
     @property
     def n_shots(self) -> int | None:
-        """Shots of each circuit; None for exact probabilities.
-
-        Raises:
-            ValueError: if it is less than one.
-        """
+        """Shots of each circuit; None for exact probabilities."""
         return n_shots(self.shots, self.n_qubits)
 
     @property

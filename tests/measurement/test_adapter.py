@@ -206,4 +206,4 @@ def test_bad_settings_are_named(settings, message):
 
 def test_too_few_shots_for_the_qubits_are_refused_before_training():
     with pytest.raises(ValueError, match="every count would be zero"):
-        measured(shots="0.00001x")
+        measured(shots="0.001x")
