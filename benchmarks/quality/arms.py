@@ -40,7 +40,7 @@ def _paper(chunk_size: int) -> Arm:
 
 
 def _gradient(n_values: int, family: str = "QPA, gradient", control_of: str | None = None, **fields: Any) -> Arm:
-    """Cores of about `n_values` numbers in all, in bases from the gradient: r follows from how many targets there are."""
+    """Cores of about `n_values` numbers in all, in bases from the gradient; r follows from the number of targets."""
 
     def config(targets: Targets, seed: int) -> PeftConfig:
         r = min(math.isqrt(n_values // len(targets.shapes)), *(min(shape) for shape in targets.shapes))

@@ -16,8 +16,6 @@ from benchmarks.quality.task import Task
 
 WARMUP = 0.06  # share of the steps with a rising learning rate
 MAX_NORM = 1.0  # of the gradient, Trainer's default
-N_EXAMPLES = 1024  # for bases from the gradient; whole batches
-BASIS_SEED = 10**6  # of the order in which those are read: none of the runs' own
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ def prepare(task: Task, config: PeftConfig | None, seed: int, device: str) -> nn
     if getattr(config, "basis", "") == "gradient":
         from qpa_hf import initialize_basis
 
-        batches = ({k: v.to(device) for k, v in batch.items()} for batch in task.batches(BASIS_SEED))
-        initialize_basis(model, batches, n_examples=N_EXAMPLES)
+        batches = ({k: v.to(device) for k, v in batch.items()} for batch in task.batches(seed))
+        initialize_basis(model, batches, n_examples=task.n_basis)
     return model
 
 

@@ -19,7 +19,7 @@ from peft import PeftConfig
 
 from benchmarks import record
 from benchmarks.quality.arms import ARMS
-from benchmarks.quality.fitting import MAX_NORM, N_EXAMPLES, WARMUP, fit
+from benchmarks.quality.fitting import MAX_NORM, WARMUP, fit
 from benchmarks.quality.task import Task
 from qpa_hf.checkpoint import write_text
 
@@ -55,7 +55,7 @@ class Job:
     @property
     def _digest(self) -> str:
         """Stands for the task's settings, the loop's and the adapter's: with others the run is another one."""
-        loop = {"warmup": WARMUP, "max_norm": MAX_NORM, "n_examples": N_EXAMPLES}
+        loop = {"warmup": WARMUP, "max_norm": MAX_NORM}
         known = [self.task.settings, loop, plain(self.config())]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
 

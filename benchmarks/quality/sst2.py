@@ -102,6 +102,7 @@ class Sst2:
         n_epochs: passes over the training sentences.
         batch_size: sentences at a time.
         n_top: layers on top that are run, and adapted; those below are frozen for every arm.
+        n_basis: training sentences from which bases are found.
     """
 
     data: Path
@@ -113,6 +114,7 @@ class Sst2:
     n_epochs: int = 1
     batch_size: int = 32
     n_top: int = 3
+    n_basis: int = 1024
     name: str = field(default="sst2", init=False)
 
     @property

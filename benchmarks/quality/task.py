@@ -48,6 +48,10 @@ class Task(Protocol):
     def targets(self) -> Targets:
         """What is adapted."""
 
+    @property
+    def n_basis(self) -> int:
+        """From how many training examples bases are found, where a method asks for the gradient."""
+
     def base(self) -> nn.Module:
         """Return a fresh copy of the frozen base, in float32 on the CPU."""
 

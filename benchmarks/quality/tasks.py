@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.quality.sst2 import Sst2
 from benchmarks.quality.task import Task
+from benchmarks.quality.wikitext import Wikitext
 
 
 def _sst2(data: Path, cache: Path, quick: bool) -> Task:
@@ -14,5 +15,17 @@ def _sst2(data: Path, cache: Path, quick: bool) -> Task:
     return Sst2(data / "sst2", cache, **sizes)
 
 
+def _wikitext(name: str, adapted: str) -> Callable[[Path, Path, bool], Task]:
+    def task(data: Path, _: Path, quick: bool) -> Task:
+        sizes = {"steps": 20, "test_share": 16, "padded_share": 128} if quick else {}
+        return Wikitext(name, data / "wikitext-2", adapted, **sizes)
+
+    return task
+
+
 # From the folder of all data, the folder for what is kept, and whether sizes are those of a rough first look.
-TASKS: dict[str, Callable[[Path, Path, bool], Task]] = {"sst2": _sst2}
+TASKS: dict[str, Callable[[Path, Path, bool], Task]] = {
+    "sst2": _sst2,
+    "wikitext": _wikitext("wikitext", "all"),
+    "wikitext-head": _wikitext("wikitext-head", "head"),
+}
