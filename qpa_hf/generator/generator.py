@@ -181,9 +181,11 @@ class Generator(nn.Module):
         part = (weight[:rest] @ hidden[n_full:].t()).sum() + bias[:rest].sum() if rest else 0
         return (full + part) / self.spec.n_values
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         self.epoch += 1  # FSDP2 gathers the loaded numbers later, and preserves the version when it does
-        super()._load_from_state_dict(*args, **kwargs)
+        if "draw" in self._buffers:
+            state_dict.setdefault(f"{prefix}draw", self.draw)  # of a run without shots, to be measured with some
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.has_basis = "basis" in self._buffers and bool(self.basis.any())
 
     def train(self, mode: bool = True) -> Generator:

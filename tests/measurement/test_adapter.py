@@ -68,6 +68,17 @@ def test_a_checkpoint_is_one_adapter_bit_for_bit(gradient, tmp_path):
     assert torch.equal(generator(loaded).draw, torch.tensor(2))
 
 
+@pytest.mark.parametrize("shots", [None, "2x"])
+def test_a_checkpoint_can_be_loaded_with_other_shots(shots, tmp_path):
+    other = "2x" if shots is None else None
+    settings = {"interpolation": "none", "gradient": "exact"}
+    measured(shots=other, **settings).save_pretrained(tmp_path)
+    config = QPAConfig.from_pretrained(str(tmp_path))
+    config.shots = shots
+    loaded = PeftModel.from_pretrained(build("llama"), tmp_path, config=config).eval()
+    assert torch.equal(logits(loaded, "llama"), logits(measured(shots=shots, **settings), "llama"))
+
+
 def test_another_process_materializes_the_same_bits(tmp_path):
     model = trained(measured()).eval()
     model.save_pretrained(tmp_path / "native")
