@@ -132,7 +132,7 @@ class Comparison:
         for row in self.rows:
             if row.arm != QPA:
                 pairs = [a - b for a, b in zip(own.values, row.values, strict=True)]
-                found[row.arm] = {"mean": statistics.fmean(pairs), "interval": _interval(pairs)}
+                found[row.arm] = {"mean": statistics.fmean(pairs), "interval": mean_interval(pairs)}
         return found
 
     def sentences(self) -> list[str]:
@@ -153,10 +153,14 @@ class Comparison:
         return lines
 
 
-def _interval(pairs: list[float]) -> tuple[float, float] | None:
-    if len(pairs) < FEWEST_SEEDS:
+def mean_interval(values: list[float]) -> tuple[float, float] | None:
+    """Return the 95 % bootstrap interval of the mean; None for fewer than `FEWEST_SEEDS` values.
+
+    For paired differences give the differences.
+    """
+    if len(values) < FEWEST_SEEDS:
         return None
-    found = bootstrap((pairs,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
+    found = bootstrap((values,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
     return float(found.low), float(found.high)
 
 

@@ -10,8 +10,10 @@ from typing import Annotated
 import torch
 import typer
 
+from benchmarks.quality import merged, report, verdicts
 from benchmarks.quality.arms import ARMS, QUICK
 from benchmarks.quality.protocol import RATES, Protocol
+from benchmarks.quality.summary import summarize
 from benchmarks.quality.tasks import TASKS
 from qpa_hf.training.settings import check_names
 
@@ -30,6 +32,9 @@ def bench(
     device: Annotated[str, typer.Option(help="Where torch computes; cuda if there is one.")] = "",
     data: Annotated[Path, typer.Option(help="Folder of sst2/ and wikitext-2/.")] = Path("../shared/data"),
     output: Annotated[Path | None, typer.Option(help="Folder for tables, plots and the merged JSON.")] = None,
+    report_only: Annotated[
+        bool, typer.Option(help="Run nothing, only report anew what the output folder has.")
+    ] = False,
     build: Annotated[Path, typer.Option(help="Folder for each run's own file and cached data.")] = BUILD,
 ) -> None:
     """Compare QPA, its controls and PEFT's frugal methods; interrupted, the same command goes on where it stopped."""
@@ -45,8 +50,11 @@ def bench(
     )
     folder = output or (build / "quick" if quick else RESULTS)
     for name in task:
-        protocol.run(TASKS[name](data, build, quick), folder / f"quality_{name}.json")
-        print(f"Written: {folder}/quality_{name}.json")
+        path = folder / f"quality_{name}.json"
+        found = merged.read(path) if report_only else protocol.run(TASKS[name](data, build, quick), path)
+        written = report.write(found, path)
+        print("\n".join(verdicts.sentences(summarize(found))))
+        print(f"Written: {', '.join(map(str, (path, *written)))}")
 
 
 if __name__ == "__main__":

