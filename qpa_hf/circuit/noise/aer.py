@@ -1,0 +1,152 @@
+"""The reference: Qiskit Aer with a device's calibration, on the circuit as Qiskit's transpiler makes it."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qpa_hf.circuit.ansatz import ANSATZE, angles_shape
+from qpa_hf.circuit.noise.channels import readout_matrix
+from qpa_hf.circuit.noise.snapshot import DEVICES, find_snapshot
+from qpa_hf.circuit.probabilities import check_angles
+
+FAKES = {"torino": "FakeTorino", "fez": "FakeFez"}
+# Level 1 merges neighbouring one-qubit gates and nothing else, so that all circuits of an ansatz have the same gates;
+# the layout, which level 1 would not choose by the qubits' errors, is the snapshot's.
+OPTIMIZATION_LEVEL, TRANSPILER_SEED = 1, 0
+
+
+def fake_backend(device: str) -> Any:
+    """Return qiskit-ibm-runtime's fake backend of a device.
+
+    Raises:
+        ImportError: if qiskit-ibm-runtime is not installed.
+        ValueError: if `device` is not known.
+    """
+    if device not in FAKES:
+        known = ", ".join(map(repr, DEVICES))
+        raise ValueError(f"`device`={device!r} is not a known device. Choose one of {known}.")
+    return _backend(device)
+
+
+@lru_cache(maxsize=len(FAKES))
+def _backend(device: str) -> Any:
+    try:
+        from qiskit_ibm_runtime import fake_provider
+    except ImportError as error:
+        raise ImportError(
+            "The calibration of a device comes with qiskit-ibm-runtime. Install it with `pip install 'qpa-hf[noise]'`."
+        ) from error
+    return getattr(fake_provider, FAKES[device])()
+
+
+def qiskit_circuit(angles: Tensor, ansatz: str) -> Any:
+    """Return one circuit as a `QuantumCircuit` that measures every qubit.
+
+    Args:
+        angles: radians, shape (depth, n_qubits), or (depth, 2, n_qubits) for the two-rotation ansätze.
+        ansatz: a key of `ANSATZE`.
+    """
+    from qiskit import QuantumCircuit
+
+    axes, n_qubits = ANSATZE[ansatz].rotations, angles.shape[-1]
+    circuit = QuantumCircuit(n_qubits)
+    gates = {"x": circuit.rx, "y": circuit.ry, "z": circuit.rz}
+    for slot, row in enumerate(angles.detach().double().cpu().reshape(-1, n_qubits).tolist()):
+        for qubit, angle in enumerate(row):
+            gates[axes[slot % len(axes)]](angle, qubit)
+        for qubit in range(n_qubits - 1):
+            circuit.cx(qubit, qubit + 1)
+    circuit.measure_all()
+    return circuit
+
+
+def transpile_circuits(circuits: list[Any], backend: Any, line: tuple[int, ...] | None) -> list[Any]:
+    """Return circuits in the device's gates, scheduled as late as possible, with their idle times as delays.
+
+    Args:
+        circuits: all of the same number of qubits.
+        backend: the device.
+        line: physical qubits of the circuits' qubits; the transpiler's choice if None.
+    """
+    from qiskit import transpile
+
+    return transpile(
+        circuits,
+        backend,
+        initial_layout=None if line is None else list(line),
+        optimization_level=OPTIMIZATION_LEVEL,
+        seed_transpiler=TRANSPILER_SEED,
+        scheduling_method="alap",
+    )
+
+
+def import_aer() -> Any:
+    """Import Qiskit Aer.
+
+    Raises:
+        ImportError: one sentence that says what to install.
+    """
+    try:
+        import qiskit_aer
+    except ImportError as error:
+        raise ImportError(
+            "Aer's noise model needs qiskit-aer. Install it with `pip install 'qpa-hf[noise]'`; "
+            "`noisy_probabilities` needs neither."
+        ) from error
+    return qiskit_aer
+
+
+@lru_cache(maxsize=2 * len(FAKES))
+def aer_simulator(device: str) -> Any:
+    """Return Aer's density-matrix simulator with the noise model that Aer makes of the device's calibration."""
+    qiskit_aer = import_aer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Aer warns of each qubit whose T2 exceeds 2 T1 and cuts it, as we do
+        from qiskit_aer.noise import NoiseModel
+
+        model = NoiseModel.from_backend(fake_backend(device))
+    return qiskit_aer.AerSimulator(method="density_matrix", noise_model=model, max_parallel_threads=1)
+
+
+def aer_probabilities(angles: Tensor, ansatz: str = "ry_cnot", device: str = "torino") -> Tensor:
+    """Return the probabilities that Aer computes for circuits on a device, readout error included.
+
+    Every circuit is transpiled to the device's gates and coupling map, on the snapshot's line of qubits, and runs as
+    a density matrix with Aer's own model of the device: this is what `noisy_probabilities` is measured against. It
+    has no gradient.
+
+    Args:
+        angles: float32 or float64, radians, shape (..., depth, n_qubits), or (..., depth, 2, n_qubits) for the
+            two-rotation ansätze.
+        ansatz: a key of `ANSATZE`.
+        device: "torino" or "fez".
+
+    Returns:
+        Probabilities, shape (..., 2**n_qubits), float64. Qubit 0 is the most significant bit.
+
+    Raises:
+        ImportError: if Qiskit, Aer or qiskit-ibm-runtime is missing.
+        TypeError: if `angles` is not a float32 or float64 tensor.
+        ValueError: for an unknown ansatz or device, a wrong shape, or a circuit wider than the device.
+    """
+    check_angles(angles, ansatz)
+    simulator, n_qubits = aer_simulator(device), angles.shape[-1]
+    line, qubits = find_snapshot(device).line(n_qubits), find_snapshot(device).line_qubits(n_qubits)
+    layer_dims = len(angles_shape(ansatz, 1, n_qubits))
+    flat = angles.flatten(0, -layer_dims - 1) if angles.dim() > layer_dims else angles[None]
+    circuits = transpile_circuits([qiskit_circuit(one, ansatz) for one in flat], fake_backend(device), line)
+    for index, circuit in enumerate(circuits):
+        circuits[index] = circuit.remove_final_measurements(inplace=False)
+        circuits[index].save_probabilities(list(reversed(line)))  # Qiskit's first qubit is the least significant bit
+    result = simulator.run(circuits).result()
+    rows = [torch.as_tensor(result.data(index)["probabilities"]) for index in range(len(circuits))]
+    p = torch.stack(rows)  # (C, 2**N)
+    for index, qubit in enumerate(qubits):
+        p = p.view(len(circuits), 2**index, 2, -1)
+        p = readout_matrix(qubit.false_one, qubit.false_zero) @ p
+    return p.reshape(*angles.shape[:-layer_dims], -1)
