@@ -16,8 +16,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
 from transformers import AutoModelForSequenceClassification as AutoModelForClassification
 
-from qpa_hf.circuit import ANSATZE, memory_bytes, n_measured
-from qpa_hf.generator import FLOAT_BYTES
+from qpa_hf.circuit import ANSATZE, memory_bytes, n_measured, n_simulated
+from qpa_hf.generator import FLOAT_BYTES, GeneratorSpec
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
 from qpa_hf.tuner.slots import Slot, basis_of, collect, generated_slots, n_generated, own_slots
@@ -182,10 +182,8 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
     # One rotation of one qubit takes 3 operations for each amplitude: two multiplications and an addition.
     circuit_flops = 3 * states * spec.n_qubits * spec.circuit_depth * n_rotations if has_circuit else 0
     mapping_flops = 2 * spec.n_chunks * sum(out * width for out, width in spec.layer_shapes)
-    circuit_bytes = memory_bytes(spec.n_qubits, spec.circuit_depth, spec.n_circuits, spec.ansatz) if has_circuit else 0
     hidden = spec.n_chunks * sum(spec.mapping_widths)
-    estimator = spec.gradient if spec.train_circuit else "none"
-    n_circuits = spec.n_circuits * n_measured(estimator, math.prod(spec.angles_shape[1:])) if has_circuit else 0
+    n_measurements, circuit_bytes = _circuits(spec) if has_circuit else (0, 0)
     return PlanRow(
         chunk_size=spec.chunk_size,
         n_lora=n_lora,
@@ -198,8 +196,8 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
         n_hidden=spec.n_hidden,
         n_output=spec.n_output,
         n_trainable=spec.n_trainable,
-        circuits_per_step=n_circuits,
-        shots_per_step=n_circuits * (spec.n_shots or 0),
+        circuits_per_step=n_measurements,
+        shots_per_step=n_measurements * (spec.n_shots or 0),
         percent_of_target=100 * spec.n_trainable / n_target,
         percent_of_lora=100 * spec.n_trainable / n_lora,
         generator_flops=circuit_flops + mapping_flops,
@@ -207,3 +205,13 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
         native_bytes=FLOAT_BYTES * kept,
         materialized_bytes=FLOAT_BYTES * n_lora,
     )
+
+
+def _circuits(spec: GeneratorSpec) -> tuple[int, int]:
+    """Return how many circuits a step of training measures, and the bytes of those simulated at a time."""
+    gradient, n_angles = spec.gradient if spec.train_circuit else "none", math.prod(spec.angles_shape[1:])
+    n_at_a_time = n_simulated(gradient, n_angles, spec.n_circuits, spec.n_qubits)
+    n_bytes = max(
+        memory_bytes(spec.n_qubits, spec.circuit_depth, n, spec.ansatz) for n in (spec.n_circuits, n_at_a_time)
+    )
+    return spec.n_circuits * n_measured(gradient, n_angles), n_bytes

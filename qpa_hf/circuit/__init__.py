@@ -2,7 +2,7 @@
 
 from qpa_hf.circuit.ansatz import ANSATZE, angles_shape
 from qpa_hf.circuit.backends import BACKENDS
-from qpa_hf.circuit.estimators import ESTIMATORS, Measurement, measured, n_measured
+from qpa_hf.circuit.estimators import ESTIMATORS, Measurement, measured, n_measured, n_simulated
 from qpa_hf.circuit.measurement import check_shots, n_shots
 from qpa_hf.circuit.probabilities import check_memory, memory_bytes, probabilities
 from qpa_hf.circuit.randomness import seeded
@@ -19,6 +19,7 @@ __all__ = [
     "memory_bytes",
     "n_measured",
     "n_shots",
+    "n_simulated",
     "probabilities",
     "seeded",
 ]

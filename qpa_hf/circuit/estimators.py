@@ -71,6 +71,11 @@ def _measure(angles: Tensor, how: Measurement, draw: Tensor, purpose: str) -> Te
     return p if how.shots is None else _frequencies(p, draw, how.shots, how.seed, purpose)
 
 
+def _n_together(n_values: int, device: str) -> int:
+    """Return how many offsets, each of two times `n_values` probabilities, are simulated in one call."""
+    return max(1, CALL_VALUES[device] // (2 * n_values))
+
+
 def _slopes(angles: Tensor, offsets: Tensor, grad: Tensor, how: Measurement, draw: Tensor) -> Tensor:
     """Return by how much (measured values * grad).sum() differs between angles + offset and angles - offset.
 
@@ -84,7 +89,7 @@ def _slopes(angles: Tensor, offsets: Tensor, grad: Tensor, how: Measurement, dra
     Returns:
         Differences, shape (n_offsets, n_circuits).
     """
-    n_together = max(1, CALL_VALUES[angles.device.type] // (2 * grad.numel()))
+    n_together = _n_together(grad.numel(), angles.device.type)
     found = []
     for i, some in enumerate(offsets.split(n_together)):
         shifted = torch.stack([angles + some, angles - some])  # (2, some, n_circuits, ...)
@@ -157,7 +162,17 @@ def n_measured(gradient: str, n_angles: int) -> int:
         >>> n_measured("parameter_shift", 56), n_measured("spsa", 56), n_measured("none", 56)
         (113, 17, 1)
     """
-    return 1 + 2 * {"parameter_shift": n_angles, "spsa": SPSA_DIRECTIONS}.get(gradient, 0)
+    return 1 + 2 * _n_offsets(gradient, n_angles)
+
+
+def n_simulated(gradient: str, n_angles: int, n_circuits: int, n_qubits: int, device: str = "cpu") -> int:
+    """Return how many circuits are simulated at a time, at the most, for one gradient of `n_circuits` circuits."""
+    n_offsets = min(_n_offsets(gradient, n_angles), _n_together(n_circuits * 2**n_qubits, device))
+    return n_circuits * max(1, 2 * n_offsets)
+
+
+def _n_offsets(gradient: str, n_angles: int) -> int:
+    return {"parameter_shift": n_angles, "spsa": SPSA_DIRECTIONS}.get(gradient, 0)
 
 
 class _Estimated(torch.autograd.Function):

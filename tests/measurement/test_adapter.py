@@ -218,3 +218,17 @@ def test_bad_settings_are_named(settings, message):
 def test_too_few_shots_for_the_qubits_are_refused_before_training():
     with pytest.raises(ValueError, match="every count would be zero"):
         measured(shots="0.001x")
+
+
+def test_cards_say_how_the_circuits_were_measured(tmp_path):
+    model = measured(gradient="exact")
+    model.save_pretrained(tmp_path)
+    materialize(model, tmp_path / "plain")
+    for folder in (tmp_path, tmp_path / "plain"):
+        card = (folder / "README.md").read_text()
+        n_shots = f"{generator(model).spec.n_shots:,}"
+        assert f"measured with {n_shots} shots each" in card
+        assert (
+            "| gradient of the angles | exact, from the simulation (a quantum computer has no such gradient) |" in card
+        )
+        assert f"| network that interpolates between states | {generator(model).spec.n_interpolation} |" in card
