@@ -48,7 +48,8 @@ def write(path: Path, task: Task, protocol: dict[str, Any], rows: dict[str, list
     kept = [row for row in old.get("runs", []) if row["arm"] in arms]
     for arm, own in rows.items():
         failed = next((row["failed"] for row in own if "failed" in row), None)
-        config = next((row["config"] for row in own if "config" in row), None)
+        before = old.get("arms", {}).get(arm, {}).get("config")  # restored runs have none of their own
+        config = next((row["config"] for row in own if "config" in row), before)
         arms[arm] = {"family": ARMS[arm].family, "control_of": ARMS[arm].control_of, "config": config}
         if failed is not None:
             arms[arm]["failed"] = failed

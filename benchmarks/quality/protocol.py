@@ -15,7 +15,7 @@ from typing import Literal
 from rich.console import Console
 
 from benchmarks.quality import merged
-from benchmarks.quality.runs import Job, Row, execute, one_thread
+from benchmarks.quality.runs import Job, Row, execute, settle
 from benchmarks.quality.task import Task
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -49,6 +49,7 @@ class Protocol:
             task: see `Task`.
             output: JSON file; its runs are not done again, and its results of other arms are kept.
         """
+        settle()
         task.base()  # bad input stops here, and the other processes find what it computed
         merged.restore(output, self.folder / task.name)
         with _executor(self.n_jobs) as executor:
@@ -83,11 +84,10 @@ def cross_entropy(row: Row, part: str) -> float:
 
 @contextmanager
 def _executor(n_jobs: int) -> Iterator[Executor | None]:
-    one_thread()
     if n_jobs == 1:
         yield None
         return
-    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn"), initializer=one_thread) as executor:
+    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn"), initializer=settle) as executor:
         yield executor
 
 

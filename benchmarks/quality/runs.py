@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from peft import PeftConfig
 
 from benchmarks import record
@@ -138,6 +139,8 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def one_thread() -> None:
-    """Make results independent of how many cores there are, and several processes fit beside each other."""
+def settle() -> None:
+    """Use one thread: results do not depend on the number of cores, and processes fit beside each other."""
     torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()  # of loading a few megabytes
+    transformers.utils.logging.set_verbosity_error()

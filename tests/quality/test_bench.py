@@ -1,0 +1,173 @@
+"""The quality bench in miniature: its protocol, its files, its resumption, its report."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+import torch
+from transformers import AutoTokenizer, BertModel
+
+from benchmarks.quality import merged, report, runs
+from benchmarks.quality.__main__ import bench
+from benchmarks.quality.arms import ARMS
+from benchmarks.quality.protocol import Protocol, choose
+from benchmarks.quality.sst2 import _load
+
+PAIR = ("LoRA r=1", "QPA chunk 96")
+RATES = (1e-3, 1e-2)
+N_RUNS = len(PAIR) * (len(RATES) + 2)  # of two seeds
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return tiny.sst2(tmp_path_factory.mktemp("sst2"))
+
+
+def protocol(folder, arms=PAIR):
+    return Protocol(arms, RATES, n_seeds=2, n_jobs=1, device="cpu", folder=folder)
+
+
+@pytest.fixture(scope="module")
+def done(task, tmp_path_factory):
+    """A finished bench: its folder and what it returned."""
+    folder = tmp_path_factory.mktemp("done")
+    return folder, protocol(folder / "runs").run(task, folder / "quality_sst2.json")
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Count trainings; `fits.stop_at` interrupts one."""
+
+    class Fits:
+        n = 0
+        stop_at = None
+
+    def counted(*args):
+        Fits.n += 1
+        if Fits.n == Fits.stop_at:
+            raise KeyboardInterrupt
+        return fit(*args)
+
+    fit = runs.fit
+    monkeypatch.setattr(runs, "fit", counted)
+    return Fits
+
+
+def test_every_arm_is_tuned_and_run_with_each_seed(done):
+    found = [(row["arm"], row["purpose"], row["seed"]) for row in done[1]["runs"]]
+    tuning = [(arm, "tuning", 0) for arm in PAIR for _ in RATES]
+    assert sorted(found) == sorted(tuning + [(arm, "final", seed) for arm in PAIR for seed in (1, 2)])
+
+
+def test_reported_rate_is_the_best_on_the_development_part(done):
+    for arm in PAIR:
+        rows = [row for row in done[1]["runs"] if row["arm"] == arm]
+        tuned = {row["rate"]: row["development"]["cross_entropy"] for row in rows if row["purpose"] == "tuning"}
+        assert {row["rate"] for row in rows if row["purpose"] == "final"} == {min(tuned, key=tuned.get)}
+
+
+def test_test_part_is_not_measured_while_rates_are_chosen(done):
+    assert all(("test" in row) == (row["purpose"] == "final") for row in done[1]["runs"])
+
+
+def test_run_says_what_it_was_run_on(done):
+    files = sorted((done[0] / "runs" / "sst2").glob("*.json"))
+    assert len(files) == N_RUNS
+    for path in files:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        assert {"config", "environment", "timestamp", "n_trainable", "seconds", "digest"} <= row.keys()
+        assert {"commit", "versions", "machine"} <= row["environment"].keys()
+
+
+def test_same_run_gives_the_same_numbers(task, done, tmp_path):
+    again = protocol(tmp_path / "runs").run(task, tmp_path / "quality_sst2.json")
+    for one, other in zip(done[1]["runs"], again["runs"], strict=True):
+        assert one["development"] == other["development"]
+        assert one.get("test") == other.get("test")
+
+
+def test_interrupted_bench_goes_on_where_it_stopped(task, tmp_path, fits):
+    fits.stop_at = 4
+    with pytest.raises(KeyboardInterrupt):
+        protocol(tmp_path).run(task, tmp_path / "quality_sst2.json")
+    protocol(tmp_path).run(task, tmp_path / "quality_sst2.json")
+    assert fits.n == N_RUNS + 1
+
+
+def test_merged_file_alone_is_enough_to_run_nothing_again(task, done, tmp_path, fits):
+    shutil.copy(done[0] / "quality_sst2.json", tmp_path)
+    again = protocol(tmp_path / "elsewhere").run(task, tmp_path / "quality_sst2.json")
+    assert fits.n == 0
+    assert again == done[1]
+
+
+def test_results_of_other_arms_are_kept(task, done, tmp_path):
+    shutil.copy(done[0] / "quality_sst2.json", tmp_path)
+    found = protocol(tmp_path / "runs", ("frozen base",)).run(task, tmp_path / "quality_sst2.json")
+    assert set(found["arms"]) == {*PAIR, "frozen base"}
+
+
+def test_failed_arm_is_recorded_with_its_reason(tmp_path):
+    task = tiny.wikitext(tmp_path, "head")
+    found = protocol(tmp_path, ("LN tuning", "LoRA r=1")).run(task, tmp_path / "quality_wikitext.json")
+    assert "there is no normalisation" in found["arms"]["LN tuning"]["failed"]
+    assert {row["arm"] for row in found["runs"]} == {"LoRA r=1"}
+
+
+def test_run_that_diverges_is_never_chosen():
+    rows = [
+        {"rate": 0.1, "development": {"cross_entropy": None}},
+        {"rate": 0.3, "development": {"cross_entropy": 2.0}},
+    ]
+    assert choose(rows) == 0.3
+
+
+def test_report_has_table_sentences_and_picture(done):
+    path = done[0] / "quality_sst2.json"
+    written = report.write(merged.read(path), path)
+    assert {one.suffix for one in written} == {".json", ".md", ".png"}
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert all(f"{arm}" in text for arm in PAIR)
+    summary = json.loads((done[0] / "quality_sst2_summary.json").read_text(encoding="utf-8"))
+    assert [row["n_seeds"] for row in summary["rows"]] == [2, 2]
+    assert summary["sentences"]
+
+
+def test_batches_of_a_seed_are_the_same_for_all_and_have_each_sentence_once(task):
+    first, again, other = ([batch["hidden_states"] for batch in task.batches(seed)] for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len(first) == task.n_steps()
+    assert sum(len(batch) for batch in first) == sum(len(batch) for batch in other) == task.n_train
+    assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_top_layers_on_kept_states_are_the_whole_encoder(task):
+    rows = _load(task).test
+    bert = BertModel.from_pretrained(task.encoder).eval()
+    text = (task.data / "dev.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")[0]
+    batch = AutoTokenizer.from_pretrained(task.encoder)([text], return_tensors="pt")
+    with torch.no_grad():
+        whole = bert(**batch).last_hidden_state.mean(1)
+        kept = {key: value for key, value in rows.batch(torch.tensor([0])).items() if key != "labels"}
+        ours = task.base().pooled(**kept)
+    torch.testing.assert_close(ours, whole, atol=2e-3, rtol=0)  # kept in float16
+
+
+@pytest.mark.parametrize("arm", ["QPA gradient 32", "gradient, direct 600", "QPA paper 256", "IA3"])
+def test_arms_train_on_both_kinds_of_task(task, tmp_path, arm):
+    for one in (task, tiny.wikitext(tmp_path, "all")):
+        job = runs.Job(one, arm, "final", 1e-3, 1, "cpu", tmp_path)
+        row = runs.execute(job)
+        assert "failed" not in row
+        assert row["n_trainable"] > 0
+
+
+def test_every_arm_has_a_configuration_for_the_small_encoder(task):
+    for arm in ARMS.values():
+        arm.config(task.targets, seed=0)
+
+
+def test_unknown_arm_is_refused_before_any_work():
+    with pytest.raises(ValueError, match="Did you mean `LoRA r=1`"):
+        bench(task=["sst2"], arm=["lora r1"])
