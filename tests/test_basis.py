@@ -58,6 +58,15 @@ def test_bases_span_the_leading_singular_vectors_of_the_gradient(case):
         torch.testing.assert_close((u.T @ gradient @ a.T).diag(), values[:3], rtol=1e-3, atol=1e-9)
 
 
+def test_base_model_may_be_any_module():
+    def loss(model, batch):
+        return output(model, "mlp").square().mean()
+
+    model = uninitialized("mlp", target_modules=["hidden"], task_type=None)
+    initialize_basis(model, [inputs("mlp")], loss=loss)
+    assert torch.equal(logits(model, "mlp"), output(build("mlp"), "mlp"))
+
+
 def test_large_matrices_are_decomposed_as_small_ones():
     rng = torch.Generator().manual_seed(0)
     u, v = (torch.linalg.qr(torch.randn(n, 6, generator=rng))[0] for n in (1300, 1100))

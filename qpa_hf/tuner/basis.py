@@ -136,11 +136,11 @@ def _gradients(
     sums = {name: _Gradient() for name in _layer_names(model, adapter_name)}
     layers = {name: model.get_submodule(name).get_base_layer() for name in sums}
     hooks = [layers[name].register_forward_hook(gradient) for name, gradient in sums.items()]
-    losses = []
+    device, losses = next(model.parameters()).device, []
     try:
         with _untouched(model), model.disable_adapter(), torch.enable_grad():
             for batch in _first(dataloader, n_examples):
-                value = loss(model, {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in batch.items()})
+                value = loss(model, {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()})
                 value.backward()
                 losses.append(value.detach())
     finally:
