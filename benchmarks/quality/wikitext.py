@@ -49,7 +49,7 @@ class Wikitext:
     base_folder: Path = BASE
     length: int = 256
     batch_size: int = 4
-    steps: int = 150
+    steps: int = 120
     test_share: int = 6
     padded_share: int = 16
     n_basis: int = 128

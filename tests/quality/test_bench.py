@@ -165,7 +165,7 @@ def test_arms_train_on_both_kinds_of_task(task, tmp_path, arm):
 
 def test_every_arm_has_a_configuration_for_the_small_encoder(task):
     for arm in ARMS.values():
-        arm.config(task.targets, seed=0)
+        arm.config(task.targets, 0)
 
 
 def test_unknown_arm_is_refused_before_any_work():
