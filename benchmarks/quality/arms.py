@@ -21,6 +21,9 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "frozen": {"train_circuit": False},
 }
 
+CORES = 6144  # numbers in the cores of all targets together, from which ranks follow
+WIDE = {"n_circuits": 16, "circuit_depth": 2}  # many shallow circuits: see benchmarks/LOG.md
+
 
 def _qpa(family: str = "QPA", control_of: str | None = None, **fields: Any) -> Arm:
     def config(targets: Targets, seed: int) -> PeftConfig:
@@ -64,11 +67,15 @@ QPA: dict[str, Arm] = {
     **_with_controls("QPA chunk 384", _qpa, chunk_size=384),
     "QPA chunk 1,536": _qpa(chunk_size=1536),
     **{f"QPA paper {chunk:,}": _paper(chunk) for chunk in (256, 2048, 8192)},
-    **_with_controls("QPA gradient 32", _gradient, 1500, chunk_size=32),
-    **_with_controls("QPA gradient 96", _gradient, 6000, chunk_size=96),
-    "QPA gradient 384": _gradient(20_000, chunk_size=384),
-    "QPA gradient 1,536": _gradient(60_000, chunk_size=1536),
-    **{f"gradient, direct {n:,}": _gradient(n, family="direct", source="direct") for n in (600, 1200, 6000, 20_000)},
+    **_with_controls("QPA gradient 32", _gradient, CORES, chunk_size=32, **WIDE),
+    **_with_controls("QPA gradient 64", _gradient, CORES, chunk_size=64, **WIDE),
+    **_with_controls("QPA gradient 192", _gradient, CORES, chunk_size=192, **WIDE),
+    "QPA gradient 96": _gradient(CORES, chunk_size=96, **WIDE),
+    "QPA gradient 768": _gradient(40_000, chunk_size=768, **WIDE),
+    **{
+        f"gradient, direct {n:,}": _gradient(n, family="direct", source="direct")
+        for n in (600, 1200, 2400, CORES, 20_000)
+    },
 }
 
 ARMS: dict[str, Arm] = {BASE: Arm("base", lambda targets, seed: None)} | RIVALS | QPA

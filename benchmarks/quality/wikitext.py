@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from benchmarks.quality.task import MISSING_DATA, Batch, Part, Targets
 from qpa_hf.evaluation import padded_perplexity, perplexity, text_blocks
 
-BASE = Path(__file__).with_name("base")
+BASE = Path(__file__).parents[2] / "qpa_hf" / "demo" / "base"  # pretrained on novels: benchmarks/pretrain_base.py
 DEVELOPMENT_SHARE = 8  # the last eighth of the training text serves to choose learning rates
 TARGETS = {"all": r".*\.(c_attn|c_proj|c_fc)", "head": r".*lm_head"}
 
