@@ -178,12 +178,12 @@ def _origin(config: QPAConfig, spec: GeneratorSpec) -> str:
     if spec.source != "circuit":
         return ORIGINS[spec.source]
     circuits = f"{spec.n_circuits} circuit{'s' if spec.n_circuits > 1 else ''} of {spec.n_qubits} qubits"
-    measured, drawn = "", ""
-    if spec.n_shots:
-        measured, drawn = f", measured with {spec.n_shots:,} shots each,", ", the shots drawn at random"
+    measured = f", measured with {spec.n_shots:,} shots each," if spec.n_shots else ""
+    drawn = ", the shots drawn at random" if spec.n_shots else ""
+    how = f"with the noise of ibm_{spec.noise} in a calibration snapshot" if spec.noise else "exactly"
     return (
         f"A mapping model turns the probabilities of {circuits}{measured} into the weights. The circuits were "
-        f"simulated exactly on a classical computer ({SIMULATORS[config.backend]}){drawn}; no quantum computer was "
+        f"simulated {how} on a classical computer ({SIMULATORS[config.backend]}){drawn}; no quantum computer was "
         "used, and none is needed."
     )
 
@@ -196,8 +196,9 @@ def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
         "ansatz": spec.ansatz,
         "angles": "trained" if spec.train_circuit else "not trained",
         "backend": config.backend,
-        "shots": f"{spec.n_shots:,}" if spec.n_shots else "none, the probabilities are exact",
+        "shots": f"{spec.n_shots:,}" if spec.n_shots else "none, probabilities are computed",
         "gradient of the angles": GRADIENTS[spec.gradient] if spec.train_circuit else "none",
+        "noise": f"ibm_{spec.noise}" if spec.noise else "none",
         "interpolation": spec.interpolation,
         "features": spec.features,
     }

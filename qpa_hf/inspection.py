@@ -55,6 +55,7 @@ def _generator(config: QPAConfig) -> dict[str, Any]:
         "backend": spec.backend,
         "shots": spec.n_shots,
         "gradient": spec.gradient,
+        "noise": spec.noise,
         "interpolation": spec.interpolation,
     }
     return (circuit if spec.source == "circuit" else {}) | {

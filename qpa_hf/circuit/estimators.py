@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from qpa_hf.circuit.backends import BACKENDS
 from qpa_hf.circuit.measurement import sample
+from qpa_hf.circuit.noise import noisy_probabilities
 from qpa_hf.circuit.randomness import seeded
 
 SPSA_DIRECTIONS = 8  # random directions whose slopes are averaged
@@ -31,6 +32,7 @@ class Measurement:
         shots: measurements of each circuit; None gives exact probabilities.
         gradient: a key of `ESTIMATORS`.
         backend: a key of `BACKENDS`.
+        noise: a device whose noise is simulated, one of `qpa_hf.circuit.noise.DEVICES`; None for an ideal one.
         seed: with the number of the draw, it decides every shot and every random direction.
     """
 
@@ -38,6 +40,7 @@ class Measurement:
     shots: int | None = None
     gradient: str = "exact"
     backend: str = "exact"
+    noise: str | None = None
     seed: int = 0
 
 
@@ -65,9 +68,16 @@ def _(angles: Tensor, draw: Tensor, seed: int) -> Tensor:
     return angles.new_empty(SPSA_DIRECTIONS, *angles.shape)
 
 
+def _simulate(angles: Tensor, how: Measurement) -> Tensor:
+    """Return the probabilities that the shots are drawn from, with a graph where `angles` have one."""
+    if how.noise is not None:
+        return noisy_probabilities(angles, how.ansatz, how.noise, seed=how.seed)
+    return BACKENDS[how.backend].probabilities(angles, how.ansatz, None)
+
+
 def _measure(angles: Tensor, how: Measurement, draw: Tensor, purpose: str) -> Tensor:
     """Simulate and measure, without a graph."""
-    p = BACKENDS[how.backend].probabilities(angles.detach(), how.ansatz, None)
+    p = _simulate(angles.detach(), how)
     return p if how.shots is None else _frequencies(p, draw, how.shots, how.seed, purpose)
 
 
@@ -202,7 +212,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def measured(angles: Tensor, how: Measurement, draw: Tensor) -> Tensor:
-    """Return what measurements of the circuits give: the shares of the shots, or exact probabilities without shots.
+    """Return what measurements of the circuits give: the shares of the shots, or the probabilities without shots.
 
     The same angles, seed and draw give the same bits, with gradients or without. In the backward pass the angles'
     gradient is what `how.gradient` names.
@@ -224,7 +234,7 @@ def measured(angles: Tensor, how: Measurement, draw: Tensor) -> Tensor:
         return _measure(angles, how, draw, "shots")
     if how.gradient != "exact":
         return _Estimated.apply(angles, draw, how)
-    p = BACKENDS[how.backend].probabilities(angles, how.ansatz, None)
+    p = _simulate(angles, how)
     if how.shots is None:
         return p
     return _StraightThrough.apply(p, _frequencies(p.detach(), draw, how.shots, how.seed, "shots"))

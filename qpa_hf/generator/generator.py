@@ -117,11 +117,11 @@ class Generator(nn.Module):
         self._parameters[name] = nn.Parameter(values)
 
     def circuit_probabilities(self, n_states: int | None = None) -> Tensor:
-        """Return the exact probabilities, shape (n_circuits, n_states), or of all 2**n_qubits states if None."""
+        """Return the ideal circuits' probabilities, shape (n_circuits, n_states), or of all states if None."""
         return BACKENDS[self.spec.backend].probabilities(self.angles, self.spec.ansatz, n_states)
 
     def measured_probabilities(self) -> Tensor:
-        """Return what shots and interpolation make of the probabilities, shape (n_circuits, 2**n_qubits)."""
+        """Return what noise, shots and interpolation make of the probabilities, shape (n_circuits, 2**n_qubits)."""
         spec = self.spec
         shares = measured(self.angles, spec.measurement, self.draw)
         if spec.n_shots is None:

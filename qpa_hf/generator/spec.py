@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from qpa_hf.circuit import Measurement, angles_shape, n_shots
+from qpa_hf.circuit.noise import find_snapshot
 from qpa_hf.generator.interpolation import layer_shapes
 
 SOURCES = ("circuit", "random", "bits", "free", "direct")
@@ -38,11 +39,12 @@ class GeneratorSpec:
         backend: the circuits' simulator, a key of `qpa_hf.circuit.BACKENDS`.
         shots: of each circuit, as `qpa_hf.circuit.n_shots` takes them; None for exact probabilities.
         gradient: how the angles' gradient is estimated, a key of `qpa_hf.circuit.ESTIMATORS`.
+        noise: the device whose noise is simulated, one of `qpa_hf.circuit.noise.DEVICES`; None for an ideal one.
         interpolation: what becomes of states that the shots have missed, a key of `INTERPOLATIONS`.
         seed: everything random in the generator comes from it.
 
     Raises:
-        ValueError: if `shots` is less than one for so many qubits.
+        ValueError: if `shots` is less than one for so many qubits, or the circuits are wider than the device.
     """
 
     n_values: int
@@ -60,12 +62,15 @@ class GeneratorSpec:
     backend: str
     shots: int | str | None
     gradient: str
+    noise: str | None
     interpolation: str
     seed: int
 
     def __post_init__(self) -> None:
         if self.source == "circuit":
             n_shots(self.shots, self.n_qubits)  # less than one shot is refused here, and not in the first forward
+            if self.noise is not None:
+                find_snapshot(self.noise).line(self.n_qubits)  # and so is a circuit wider than the device
 
     @property
     def n_chunks(self) -> int:
@@ -90,12 +95,13 @@ class GeneratorSpec:
     @property
     def is_measured(self) -> bool:
         """Whether there are circuits, and they are not simply simulated with their exact gradient."""
-        return self.source == "circuit" and (self.shots is not None or self.gradient != "exact")
+        is_ideal = self.shots is None and self.gradient == "exact" and self.noise is None
+        return self.source == "circuit" and not is_ideal
 
     @property
     def measurement(self) -> Measurement:
         """How the circuits are measured."""
-        return Measurement(self.ansatz, self.n_shots, self.gradient, self.backend, self.seed)
+        return Measurement(self.ansatz, self.n_shots, self.gradient, self.backend, self.noise, self.seed)
 
     @property
     def interpolation_shapes(self) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS, check_shots
+from qpa_hf.circuit.noise import DEVICES
 from qpa_hf.generator import ACTIVATIONS, FEATURES, INTERPOLATIONS, SOURCES, STARTS
 
 # Where the frozen A (and U) come from: PEFT's random initialisation, or the gradient at the start (initialize_basis).
@@ -19,6 +20,7 @@ CHOICES = {
     "basis": BASES,
     "backend": tuple(BACKENDS),
     "gradient": (None, *ESTIMATORS),
+    "noise": (None, *DEVICES),
     "interpolation": tuple(INTERPOLATIONS),
 }
 EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, and what it needs another one to be
@@ -26,6 +28,7 @@ EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, 
     ("basis", "gradient", "save_init", True, "bases come from data, not from a seed"),
     ("basis", "gradient", "target_parameters", None, "experts share one parameter"),
     ("source", "direct", "start", "identity", "the authors' start is one of mapping models"),
+    *(("noise", device, "backend", "exact", "noise is simulated by our own simulator only") for device in DEVICES),
 )
 COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
 FLAGS = ("use_basis_bits", "train_circuit", "save_init")

@@ -12,6 +12,7 @@ from peft import LoraConfig
 from peft.utils.peft_types import PeftType
 
 from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS
+from qpa_hf.circuit.noise import DEVICES
 from qpa_hf.generator import ACTIVATIONS, FEATURES, INTERPOLATIONS, SOURCES, STARTS, GeneratorSpec
 from qpa_hf.tuner.checks import BASES, check
 from qpa_hf.tuner.refusals import refuse
@@ -66,6 +67,8 @@ class QPAConfig(LoraConfig):
             simulation, at the measured values: a simulator's privilege), `"parameter_shift"` (two more circuits for
             each angle), `"spsa"` (random directions) or `"none"` (for `optimize_angles`). None is `"exact"` without
             shots and `"parameter_shift"` with them.
+        noise (`str`, *optional*): A device whose noise is simulated, `"torino"` or `"fez"` (IBM's, from a calibration
+            that comes with the package); None simulates an ideal one.
         interpolation (`str`, *optional*, defaults to `"none"`): What basis states without counts are given: `"none"`
             (zero), `"network"` (a small trained network of their neighbours at Hamming distance 1) or `"blend"` (the
             network beside the counts of every state). Baselines: `"laplace"`, `"neighbours"` (their mean), `"random"`.
@@ -101,6 +104,7 @@ class QPAConfig(LoraConfig):
     backend: str = field(default="exact", metadata={"help": f"Simulator of the circuits, one of {tuple(BACKENDS)}."})
     shots: int | str | None = field(default=None, metadata={"help": 'Measurements of a circuit; "20x": a state.'})
     gradient: str | None = field(default=None, metadata={"help": f"Of the angles, one of {tuple(ESTIMATORS)}."})
+    noise: str | None = field(default=None, metadata={"help": f"Of a device that is simulated, one of {DEVICES}."})
     interpolation: str = field(default="none", metadata={"help": f"Of missed states, one of {tuple(INTERPOLATIONS)}."})
     init_seed: int = field(default=0, metadata={"help": "Everything random comes from this seed."})
     save_init: bool = field(default=True, metadata={"help": "Save the frozen initialisation, or rebuild it."})
@@ -157,6 +161,7 @@ class QPAConfig(LoraConfig):
             backend=self.backend,
             shots=self.shots,
             gradient=self.gradient or ("exact" if self.shots is None else "parameter_shift"),
+            noise=self.noise,
             interpolation=self.interpolation,
             seed=self.init_seed,
         )

@@ -205,6 +205,8 @@ BAD_SETTINGS = [
     ({"shots": "x20"}, r"`shots`='x20' is not allowed"),
     ({"gradient": "adjoint"}, r"`gradient`='adjoint' is not known. Choose one of None, 'exact', 'parameter_shift'"),
     ({"shots": 10, "interpolation": "mean"}, r"`interpolation`='mean' is not known"),
+    ({"noise": "osaka"}, r"`noise`='osaka' is not known. Choose one of None, 'torino', 'fez'"),
+    ({"noise": "fez", "backend": "torchquantum"}, r"`noise`='fez' is not possible with `backend`='torchquantum'"),
     ({"interpolation": "network"}, r"nothing to fill in.*Set `shots`, or interpolation='none'"),
 ]
 
@@ -218,6 +220,21 @@ def test_bad_settings_are_named(settings, message):
 def test_too_few_shots_for_the_qubits_are_refused_before_training():
     with pytest.raises(ValueError, match="every count would be zero"):
         measured(shots="0.001x")
+
+
+def test_a_circuit_wider_than_the_device_is_refused_before_training():
+    config = QPAConfig(noise="torino", chunk_size=1)
+    with pytest.raises(ValueError, match="A circuit of 140 qubits does not fit on `device`='torino'"):
+        config.generator_spec(2**140)
+
+
+@pytest.mark.parametrize("shots", [None, "2x"])
+def test_a_noisy_checkpoint_is_one_adapter(shots, tmp_path):
+    model = trained(measured(noise="fez", shots=shots, interpolation="none", chunk_size=128), 1).eval()
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(build("llama"), tmp_path).eval()
+    assert torch.equal(logits(loaded, "llama"), logits(model, "llama"))
+    assert "the noise of ibm_fez" in (tmp_path / "README.md").read_text()
 
 
 def test_cards_say_how_the_circuits_were_measured(tmp_path):

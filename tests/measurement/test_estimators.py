@@ -5,6 +5,7 @@ import torch
 
 from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
 from qpa_hf.circuit.estimators import CALL_VALUES, ESTIMATORS, Measurement, measured
+from qpa_hf.circuit.noise import DEVICES, noisy_probabilities
 from qpa_hf.circuit.randomness import seeded
 
 DRAW = torch.tensor(0)
@@ -34,6 +35,16 @@ def test_parameter_shift_without_shots_is_the_exact_gradient(ansatz, dtype, tole
     weights = weights / weights.norm()
     exact, shifted = (gradient(angles, weights, Measurement(ansatz, gradient=g)) for g in ("exact", "parameter_shift"))
     assert (exact - shifted).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("ansatz", ANSATZE)
+@pytest.mark.parametrize("device", DEVICES)
+def test_parameter_shift_is_exact_on_a_noisy_device(device, ansatz):
+    angles, weights = circuits(ansatz)
+    found = [
+        gradient(angles, weights, Measurement(ansatz, None, g, noise=device)) for g in ("exact", "parameter_shift")
+    ]
+    assert (found[0] - found[1]).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("gradient_name", ESTIMATORS)
@@ -112,6 +123,13 @@ def test_a_draw_decides_values_and_gradient(gradient_name):
     for first, again, other in (values, gradients):
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+
+
+def test_shots_are_drawn_from_what_a_noisy_device_reads():
+    angles, _ = circuits()
+    values = measured(angles, Measurement(shots=10**6, noise="torino"), DRAW)
+    expected, ideal = noisy_probabilities(angles, device="torino"), probabilities(angles)
+    assert (values - expected).abs().max() < 5e-3 < (expected - ideal).abs().max()
 
 
 def test_counting_on_before_the_backward_pass_leaves_its_draw_alone():
