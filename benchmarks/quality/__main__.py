@@ -1,4 +1,8 @@
-"""The command: `python -m benchmarks.quality --task sst2 --task wikitext`."""
+"""The command: `python -m benchmarks.quality --task sst2 --task wikitext --task wikitext-head --jobs 2`.
+
+Where a Hub can be reached, `qpa compare --recipe paper-gpt2 --output table` asks the same on the paper's own model and
+text.
+"""
 
 from __future__ import annotations
 
@@ -62,5 +66,5 @@ if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         typer.run(bench)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         sys.exit(f"Error: {error}")

@@ -27,6 +27,24 @@ def read(path: Path) -> Merged:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def check(path: Path, settings: dict[str, Any], protocol: dict[str, Any]) -> None:
+    """Raise if a merged file holds results that do not compare with those about to be added.
+
+    Raises:
+        FileExistsError: naming what differs.
+    """
+    if not path.is_file():
+        return
+    old, new = read(path), json.loads(json.dumps({"settings": settings, "protocol": protocol}))
+    for name, values in new.items():
+        differing = [key for key in {**old[name], **values} if old[name].get(key) != values.get(key)]
+        if differing:
+            raise FileExistsError(
+                f"{path} has results with other {name} ({', '.join(differing)}), which do not compare. Choose another "
+                "--output, or remove the file."
+            )
+
+
 def restore(path: Path, folder: Path) -> None:
     """Write the runs of a merged file as files of their own, where there are none."""
     if not path.is_file():
@@ -39,10 +57,8 @@ def restore(path: Path, folder: Path) -> None:
 
 
 def write(path: Path, task: Task, protocol: dict[str, Any], rows: dict[str, list[Row]]) -> Merged:
-    """Merge rows, by arm, with those of other arms that the file has, and write it."""
+    """Merge rows, by arm, with those of other arms that the file has (see `check`), and write it."""
     old = read(path) if path.is_file() else {}
-    if old.get("settings", task.settings) != json.loads(json.dumps(task.settings)):
-        old = {}  # of the task with other sizes: not comparable
     arms: dict[str, Any] = {name: arm for name, arm in old.get("arms", {}).items() if name not in rows}
     environments: list[Any] = old.get("environments", [])
     kept = [row for row in old.get("runs", []) if row["arm"] in arms]

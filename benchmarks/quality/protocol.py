@@ -15,6 +15,7 @@ from typing import Literal
 from rich.console import Console
 
 from benchmarks.quality import merged
+from benchmarks.quality.arms import BASE
 from benchmarks.quality.runs import Job, Row, execute, settle
 from benchmarks.quality.task import Task
 
@@ -48,12 +49,19 @@ class Protocol:
         Args:
             task: see `Task`.
             output: JSON file; its runs are not done again, and its results of other arms are kept.
+
+        Raises:
+            FileExistsError: if the file has results with other settings or rates.
         """
         settle()
+        known = {"rates": list(self.rates), "tuning_seed": TUNING_SEED}
+        merged.check(output, task.settings, known)
         task.base()  # bad input stops here, and the other processes find what it computed
         merged.restore(output, self.folder / task.name)
         with _executor(self.n_jobs) as executor:
-            tuning = _done(executor, [self._job(task, arm, "tuning", r) for arm in self.arms for r in self.rates])
+            tuning = _done(
+                executor, [self._job(task, arm, "tuning", r) for arm in self.arms for r in self._rates(arm)]
+            )
             chosen = {arm: choose(rows) for arm, rows in tuning.items()}
             seeds = range(TUNING_SEED + 1, TUNING_SEED + 1 + self.n_seeds)
             final = _done(
@@ -61,7 +69,10 @@ class Protocol:
                 [self._job(task, arm, "final", r, s) for arm, r in chosen.items() if r is not None for s in seeds],
             )
         rows = {arm: tuning[arm] + final.get(arm, []) for arm in self.arms}
-        return merged.write(output, task, {"rates": list(self.rates), "tuning_seed": TUNING_SEED}, rows)
+        return merged.write(output, task, known, rows)
+
+    def _rates(self, arm: str) -> tuple[float, ...]:
+        return self.rates[:1] if arm == BASE else self.rates  # which has nothing to train
 
     def _job(
         self, task: Task, arm: str, purpose: Literal["tuning", "final"], rate: float, seed: int = TUNING_SEED

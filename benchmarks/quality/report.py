@@ -14,7 +14,13 @@ from benchmarks.quality.verdicts import sentences
 from qpa_hf.checkpoint import write_text
 from qpa_hf.plots import is_available
 
-NAMES = {"accuracy": "accuracy", "perplexity": "perplexity", "padded_perplexity": "padded perplexity (paper)"}
+NAMES = {
+    "accuracy": "accuracy",
+    "nats_per_byte": "nats per byte",
+    "perplexity": "perplexity",
+    "padded_perplexity": "padded perplexity (paper)",
+}
+FORMATS = {"accuracy": ".2%", "nats_per_byte": ".4f"}
 COLORS = {
     "PEFT": "tab:blue",
     "QPA": "tab:red",
@@ -90,6 +96,10 @@ def _table(summary: Summary, merged: Merged) -> list[str]:
         f"Means and 95 % bootstrap intervals over {' or '.join(map(str, n_seeds))} seeds, differences paired by seed; "
         f"cross-entropy in nats; bold: no arm with as few numbers has a lower mean. Rates of the grid: "
         f"{', '.join(f'{rate:g}' for rate in merged['protocol']['rates'])}.",
+        "Intervals cover what a seed changes (order of the data, initialisation), not the choice of the test text. "
+        "Those of few seeds are too narrow, and nothing is corrected for the number of comparisons: of many rivals that "
+        "are as good, some look better by chance.",
+        "",
         f"Settings: `{json.dumps(merged['settings'])}`.",
         "",
         *(f"- {line}" for line in sentences(summary)),
@@ -107,8 +117,7 @@ def _range(interval: Interval | None, sign: str = "") -> str:
 
 
 def _metric(result: Result, name: str) -> str:
-    value = result.metrics.get(name, math.nan)
-    return f"{value:.2%}" if name == "accuracy" else f"{value:.2f}"
+    return format(result.metrics.get(name, math.nan), FORMATS.get(name, ".2f"))
 
 
 def _finite(value: float) -> float | None:
@@ -118,7 +127,7 @@ def _finite(value: float) -> float | None:
 def _picture(summary: Summary, path: Path) -> Path:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(14, 9), layout="constrained")
     axes = figure.subplots()
     named: set[str] = set()
     for result in summary.results:
@@ -129,11 +138,13 @@ def _picture(summary: Summary, path: Path) -> Path:
             continue
         label = None if result.family in named else result.family
         named.add(result.family)
+        point = (result.n_trainable, result.mean)
         low, high = result.interval or (result.mean, result.mean)
         bars = [[max(0.0, result.mean - low)], [max(0.0, high - result.mean)]]
         color = COLORS[result.family]
-        axes.errorbar(result.n_trainable, result.mean, bars, marker="o", linestyle="none", color=color, label=label)
-        axes.annotate(result.arm, (result.n_trainable, result.mean), (4, 3), fontsize=6, textcoords="offset points")
+        axes.errorbar(*point, bars, marker="o", linestyle="none", color=color, label=label)
+        if result.family != "control":  # they stand close to the arms that they control
+            axes.annotate(result.arm, point, (4, 3), fontsize=6, textcoords="offset points")
     front = [result for result in summary.front() if result.n_trainable]
     points = ([result.n_trainable for result in front], [result.mean for result in front])
     axes.step(*points, where="post", color="black", linewidth=0.8, alpha=0.6, label="Pareto front")

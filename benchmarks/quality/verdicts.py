@@ -45,9 +45,9 @@ def _pareto(summary: Summary, family: str) -> list[str]:
             lines.append(f"{start} is not on the Pareto front: better with as few numbers: {_names(better, ours)}.")
         else:
             larger = [rival for rival, gap in within if gap.is_above]
-            rest = f"better within the budget: {_names(larger, ours)}" if larger else "nor within the budget"
+            rest = f"; better within the budget: {_names(larger, ours)}" if larger else ""
             lines.append(
-                f"{start} is on the Pareto front: no rival with as few numbers is better beyond chance; {rest}."
+                f"{start} is on the Pareto front: no rival with as few numbers is better beyond chance{rest}."
             )
     return lines
 

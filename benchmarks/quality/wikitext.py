@@ -1,4 +1,4 @@
-"""WikiText-2 on the small base that was pretrained on novels: all linear layers, or the output layer alone."""
+"""WikiText-2 on the demo's base, which was pretrained on novels: all linear layers, or the output layer alone."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from transformers.pytorch_utils import Conv1D
 
 from benchmarks.quality.task import MISSING_DATA, Batch, Part, Targets
+from qpa_hf import demo
 from qpa_hf.evaluation import padded_perplexity, perplexity, text_blocks
 
 BASE = Path(__file__).parents[2] / "qpa_hf" / "demo" / "base"  # pretrained on novels: benchmarks/pretrain_base.py
@@ -49,7 +50,7 @@ class Wikitext:
     base_folder: Path = BASE
     length: int = 256
     batch_size: int = 4
-    steps: int = 120
+    steps: int = 200
     test_share: int = 6
     padded_share: int = 16
     n_basis: int = 128
@@ -92,11 +93,17 @@ class Wikitext:
             yield {"input_ids": blocks[rows], "labels": blocks[rows]}
 
     def evaluate(self, model: nn.Module, part: Part) -> dict[str, float]:
-        """Return cross-entropy in nats per token and perplexity; on the test part the paper's padded one beside it."""
+        """Return cross-entropy in nats per token, perplexity, nats per byte, and the paper's padded perplexity.
+
+        The padded one is computed on the test part only.
+        """
         loaded = _load(self)
         blocks = loaded.development if part == "development" else loaded.test
         found = perplexity(model, blocks)
-        result = {"cross_entropy": math.log(found), "perplexity": found}
+        n_bytes = sum(len(text.encode()) for text in loaded.tokenizer.batch_decode(blocks, skip_special_tokens=True))
+        # A block's first token is not predicted, but its bytes cannot be told apart: their share is that of the tokens.
+        per_byte = math.log(found) * blocks.numel() / n_bytes
+        result = {"cross_entropy": math.log(found), "perplexity": found, "nats_per_byte": per_byte}
         if part == "test":
             result["padded_perplexity"] = padded_perplexity(model, loaded.tokenizer, loaded.lines)
         return result
@@ -117,7 +124,8 @@ def _load(task: Wikitext) -> _Loaded:
     _weights_hash(task.base_folder)  # says what to do where there is none
     tokenizer = AutoTokenizer.from_pretrained(task.base_folder)
     texts = {name: _read(task.data / f"{name}.txt") for name in ("valid", "test")}
-    train, test = (text_blocks(tokenizer, [text], task.length) for text in texts.values())
+    # Paragraphs, an end of text before each, as the base was pretrained.
+    train, test = (text_blocks(tokenizer, map(str.strip, text.splitlines()), task.length) for text in texts.values())
     n_development = max(1, len(train) // DEVELOPMENT_SHARE)
     lines = texts["test"].splitlines()[:: task.padded_share]
     parts = (train[:-n_development], train[-n_development:], test[:: task.test_share])

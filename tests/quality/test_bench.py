@@ -1,5 +1,6 @@
 """The quality bench in miniature: its protocol, its files, its resumption, its report."""
 
+import dataclasses
 import json
 import shutil
 
@@ -106,6 +107,13 @@ def test_results_of_other_arms_are_kept(task, done, tmp_path):
     shutil.copy(done[0] / "quality_sst2.json", tmp_path)
     found = protocol(tmp_path / "runs", ("frozen base",)).run(task, tmp_path / "quality_sst2.json")
     assert set(found["arms"]) == {*PAIR, "frozen base"}
+
+
+def test_results_that_do_not_compare_are_refused(task, done, tmp_path):
+    shutil.copy(done[0] / "quality_sst2.json", tmp_path)
+    other = dataclasses.replace(protocol(tmp_path / "runs"), rates=(1e-3,))
+    with pytest.raises(FileExistsError, match=r"has results with other protocol \(rates\), which do not compare"):
+        other.run(task, tmp_path / "quality_sst2.json")
 
 
 def test_failed_arm_is_recorded_with_its_reason(tmp_path):

@@ -47,4 +47,4 @@ def wikitext(folder: Path, adapted: str) -> Wikitext:
         lines = [f"Line {i} of the {name} text says that {i} is a number ." for i in range(n_lines)]
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     sizes = {"length": 32, "batch_size": 2, "steps": 2, "test_share": 4, "padded_share": 16, "n_basis": 4}
-    return Wikitext("wikitext", folder, adapted, Path("qpa_hf/demo/base"), **sizes)
+    return Wikitext("wikitext", folder, adapted, **sizes)
