@@ -97,8 +97,8 @@ def _table(summary: Summary, merged: Merged) -> list[str]:
         f"cross-entropy in nats; bold: no arm with as few numbers has a lower mean. Rates of the grid: "
         f"{', '.join(f'{rate:g}' for rate in merged['protocol']['rates'])}.",
         "Intervals cover what a seed changes (order of the data, initialisation), not the choice of the test text. "
-        "Those of few seeds are too narrow, and nothing is corrected for the number of comparisons: of many rivals that "
-        "are as good, some look better by chance.",
+        "Those of few seeds are too narrow, and nothing is corrected for the number of comparisons: of many equally "
+        "good rivals some look better by chance.",
         "",
         f"Settings: `{json.dumps(merged['settings'])}`.",
         "",

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from transformers.pytorch_utils import Conv1D
 
 from benchmarks.quality.task import MISSING_DATA, Batch, Part, Targets
-from qpa_hf import demo
 from qpa_hf.evaluation import padded_perplexity, perplexity, text_blocks
 
 BASE = Path(__file__).parents[2] / "qpa_hf" / "demo" / "base"  # pretrained on novels: benchmarks/pretrain_base.py
@@ -101,7 +100,7 @@ class Wikitext:
         blocks = loaded.development if part == "development" else loaded.test
         found = perplexity(model, blocks)
         n_bytes = sum(len(text.encode()) for text in loaded.tokenizer.batch_decode(blocks, skip_special_tokens=True))
-        # A block's first token is not predicted, but its bytes cannot be told apart: their share is that of the tokens.
+        # First tokens of blocks are not predicted; they are taken to cost as much as the others.
         per_byte = math.log(found) * blocks.numel() / n_bytes
         result = {"cross_entropy": math.log(found), "perplexity": found, "nats_per_byte": per_byte}
         if part == "test":
