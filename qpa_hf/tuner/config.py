@@ -22,6 +22,13 @@ from qpa_hf.tuner.refusals import refuse
 PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
 
 
+# What was best on two tasks for each basis: benchmarks/LOG.md.
+SIZES = {
+    "kaiming": {"chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
+    "gradient": {"chunk_size": 64, "n_circuits": 16, "circuit_depth": 2},
+}
+
+
 @dataclass
 class QPAConfig(LoraConfig):
     """Configuration of quantum parameter adaptation: a LoRA whose tensors a generator produces.
@@ -32,10 +39,10 @@ class QPAConfig(LoraConfig):
     Source: Liu et al., ICLR 2025 (https://huggingface.co/papers/2410.09846). `QPAConfig.paper` has its settings.
 
     Args:
-        chunk_size (`int`, *optional*, defaults to 384): Numbers generated per basis state, n_mlp in the paper. Fewer
-            chunks need fewer qubits; larger chunks need more trainable numbers.
-        n_circuits (`int`, *optional*, defaults to 8): Independent circuits, one feature column each.
-        circuit_depth (`int`, *optional*, defaults to 8): Layers of the ansatz, L in the paper.
+        chunk_size (`int`, *optional*): Numbers generated per basis state, n_mlp in the paper. Fewer chunks need fewer
+            qubits; larger chunks need more trainable numbers. 384, or 64 with gradient bases (`SIZES`).
+        n_circuits (`int`, *optional*): Independent circuits, one feature column each. 8, or 16 with gradient bases.
+        circuit_depth (`int`, *optional*): Layers of the ansatz, L in the paper. 8, or 2 with gradient bases.
         ansatz (`str`, *optional*, defaults to `"ry_cnot"`): Gate pattern of a layer: `"ry_cnot"` (Eq. 1),
             `"rx_cnot"` (Eq. 12), `"rx_rz_cnot"` (Eq. 13) or `"ry_rz_cnot"` (Eq. 14).
         features (`str`, *optional*, defaults to `"standardized"`): What the mapping model is given of a probability p:
@@ -87,9 +94,9 @@ class QPAConfig(LoraConfig):
         10
     """
 
-    chunk_size: int = field(default=384, metadata={"help": "Numbers generated per basis state (n_mlp)."})
-    n_circuits: int = field(default=8, metadata={"help": "Independent circuits, one feature column each."})
-    circuit_depth: int = field(default=8, metadata={"help": "Layers of the ansatz (L)."})
+    chunk_size: int = field(default=None, metadata={"help": "Numbers generated per basis state (n_mlp)."})  # type: ignore
+    n_circuits: int = field(default=None, metadata={"help": "Independent circuits, a feature each."})  # type: ignore
+    circuit_depth: int = field(default=None, metadata={"help": "Layers of the ansatz (L)."})  # type: ignore
     ansatz: str = field(default="ry_cnot", metadata={"help": f"Gate pattern, one of {tuple(ANSATZE)}."})
     features: str = field(
         default="standardized", metadata={"help": f"Form of the probabilities, one of {tuple(FEATURES)}."}
@@ -114,6 +121,9 @@ class QPAConfig(LoraConfig):
         super().__post_init__()
         self.peft_type = PeftType("QPA")
         self._is_loaded = False
+        for name, size in SIZES.get(self.basis, {}).items():
+            if getattr(self, name) is None:
+                setattr(self, name, size)
         check(self)
         refuse(self)
         self.mapping_widths = tuple(self.mapping_widths)
