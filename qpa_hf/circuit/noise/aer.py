@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -101,16 +100,49 @@ def import_aer() -> Any:
     return qiskit_aer
 
 
-@lru_cache(maxsize=2 * len(FAKES))
-def aer_simulator(device: str) -> Any:
-    """Return Aer's density-matrix simulator with the noise model that Aer makes of the device's calibration."""
-    qiskit_aer = import_aer()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Aer warns of each qubit whose T2 exceeds 2 T1 and cuts it, as we do
-        from qiskit_aer.noise import NoiseModel
+def restrict(backend: Any, line: tuple[int, ...]) -> Any:
+    """Return a backend with the gates and calibration of some of a device's qubits, under their own numbers.
 
-        model = NoiseModel.from_backend(fake_backend(device))
-    return qiskit_aer.AerSimulator(method="density_matrix", noise_model=model, max_parallel_threads=1)
+    Nothing else of the device can change a circuit there, but Aer would prepare the errors of all its gates anew for
+    every job, which takes seconds.
+    """
+    from qiskit.providers import BackendV2, Options
+    from qiskit.transpiler import Target
+
+    whole = backend.target
+    part = Target(num_qubits=whole.num_qubits, dt=whole.dt, qubit_properties=whole.qubit_properties)
+    for name in ("sx", "x", "rz", "cz", "delay", "measure"):
+        there = {where: how for where, how in whole[name].items() if set(where) <= set(line)}
+        part.add_instruction(whole.operation_from_name(name), there)
+
+    class Restricted(BackendV2):
+        target, max_circuits = part, None
+
+        @classmethod
+        def _default_options(cls) -> Any:
+            return Options()
+
+        def run(self, run_input: Any, **options: Any) -> Any:
+            raise NotImplementedError("Aer runs the circuits; this only describes the device.")
+
+    return Restricted(name=backend.name)
+
+
+@lru_cache(maxsize=64)
+def aer_simulator(device: str, n_qubits: int) -> Any:
+    """Return Aer's density-matrix simulator with the noise model that Aer makes of a device's calibration.
+
+    Args:
+        device: "torino" or "fez".
+        n_qubits: of the circuits; they run on the snapshot's line of so many qubits.
+
+    Raises:
+        ImportError: if Aer or qiskit-ibm-runtime is missing.
+        ValueError: if the device is not known, or too small.
+    """
+    qiskit_aer, backend = import_aer(), fake_backend(device)
+    part = restrict(backend, find_snapshot(device).line(n_qubits))
+    return qiskit_aer.AerSimulator.from_backend(part, method="density_matrix", max_parallel_threads=1)
 
 
 def aer_probabilities(angles: Tensor, ansatz: str = "ry_cnot", device: str = "torino") -> Tensor:
@@ -135,7 +167,8 @@ def aer_probabilities(angles: Tensor, ansatz: str = "ry_cnot", device: str = "to
         ValueError: for an unknown ansatz or device, a wrong shape, or a circuit wider than the device.
     """
     check_angles(angles, ansatz)
-    simulator, n_qubits = aer_simulator(device), angles.shape[-1]
+    n_qubits = angles.shape[-1]
+    simulator = aer_simulator(device, n_qubits)
     line, qubits = find_snapshot(device).line(n_qubits), find_snapshot(device).line_qubits(n_qubits)
     layer_dims = len(angles_shape(ansatz, 1, n_qubits))
     flat = angles.flatten(0, -layer_dims - 1) if angles.dim() > layer_dims else angles[None]

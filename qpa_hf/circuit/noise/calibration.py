@@ -31,9 +31,12 @@ def choose_line(backend: Any, n_qubits: int) -> list[int]:
     chain.measure_all()
     placed = transpile(chain, backend, optimization_level=LAYOUT_LEVEL, seed_transpiler=LAYOUT_SEED)
     line = placed.layout.final_index_layout()
-    gaps = [pair for pair in zip(line[:-1], line[1:], strict=True) if pair not in backend.target["cz"]]
-    if gaps or placed.layout.initial_index_layout(filter_ancillas=True) != line:
-        raise RuntimeError(f"The transpiler found no line of {n_qubits} coupled qubits, but {line}. Lower `MAX_LINE`.")
+    coupled = {frozenset(pair) for pair in backend.coupling_map.get_edges()}
+    is_line = all(frozenset(pair) in coupled for pair in zip(line[:-1], line[1:], strict=True))
+    if not is_line or placed.layout.initial_index_layout(filter_ancillas=True) != line:
+        raise RuntimeError(
+            f"Qiskit found no line of {n_qubits} coupled qubits on {backend.name}, but {line}. Use fewer qubits."
+        )
     return line
 
 

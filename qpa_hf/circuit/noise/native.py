@@ -89,14 +89,23 @@ def _idle_times(runs: tuple[tuple[Run, ...], ...], snapshot: Snapshot) -> tuple[
     return tuple(reversed(idle))
 
 
-def native_circuit(ansatz: str, depth: int, n_qubits: int, snapshot: Snapshot) -> NativeCircuit:
-    """Return an ansatz in the device's gates, as the transpiler makes it for angles of no special value.
+def native_runs(ansatz: str, depth: int, n_qubits: int) -> tuple[tuple[Run, ...], ...]:
+    """Return the runs of each slot and qubit, as the transpiler makes them for angles of no special value.
 
     One qubit alone keeps its runs apart, one for each rotation, although a transpiler would join them all.
 
     Raises:
-        ValueError: for an unknown ansatz, or a circuit wider than the device.
+        ValueError: for an unknown ansatz.
     """
     axes = find_ansatz(ansatz).rotations
-    runs = tuple(_runs(axes[slot % len(axes)], n_qubits, slot == 0) for slot in range(depth * len(axes)))
+    return tuple(_runs(axes[slot % len(axes)], n_qubits, slot == 0) for slot in range(depth * len(axes)))
+
+
+def native_circuit(ansatz: str, depth: int, n_qubits: int, snapshot: Snapshot) -> NativeCircuit:
+    """Return an ansatz in the device's gates, with the waiting times that the device's gates lead to.
+
+    Raises:
+        ValueError: for an unknown ansatz, or a circuit wider than the device.
+    """
+    runs = native_runs(ansatz, depth, n_qubits)
     return NativeCircuit(runs, _idle_times(runs, snapshot))
