@@ -22,7 +22,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
 }
 
 CORES = 6144  # numbers in the cores of all targets together, from which ranks follow
-WIDE = {"n_circuits": 16, "circuit_depth": 2}  # many shallow circuits: see benchmarks/LOG.md
+FEW = {"n_circuits": 4, "circuit_depth": 2}  # few shallow circuits: see benchmarks/LOG.md
 
 
 def _qpa(family: str = "QPA", control_of: str | None = None, **fields: Any) -> Arm:
@@ -67,11 +67,12 @@ QPA: dict[str, Arm] = {
     **_with_controls("QPA chunk 384", _qpa, chunk_size=384),
     "QPA chunk 1,536": _qpa(chunk_size=1536),
     **{f"QPA paper {chunk:,}": _paper(chunk) for chunk in (256, 2048, 8192)},
-    **_with_controls("QPA gradient 32", _gradient, CORES, chunk_size=32, **WIDE),
-    **_with_controls("QPA gradient 64", _gradient, CORES, chunk_size=64, **WIDE),
-    **_with_controls("QPA gradient 192", _gradient, CORES, chunk_size=192, **WIDE),
-    "QPA gradient 96": _gradient(CORES, chunk_size=96, **WIDE),
-    "QPA gradient 768": _gradient(40_000, chunk_size=768, **WIDE),
+    **{
+        name: arm
+        for chunk in (64, 192, 512)
+        for name, arm in _with_controls(f"QPA gradient {chunk}", _gradient, CORES, chunk_size=chunk, **FEW).items()
+    },
+    "QPA gradient 2,048": _gradient(40_000, chunk_size=2048, **FEW),
     **{
         f"gradient, direct {n:,}": _gradient(n, family="direct", source="direct")
         for n in (600, 1200, 2400, CORES, 20_000)
