@@ -86,9 +86,9 @@ def _connect() -> Any:
 
 
 def _real_machine(name: str, n_qubits: int) -> Machine:
+    service = _connect()
     from qiskit.providers.exceptions import QiskitBackendNotFoundError
 
-    service = _connect()
     try:
         backend = service.backend(name)
     except QiskitBackendNotFoundError as error:
