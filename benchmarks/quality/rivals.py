@@ -14,11 +14,16 @@ from benchmarks.quality.task import Targets
 # Methods of peft 0.21 that have no arm, and why.
 WITHOUT_ARM = {
     "AdaLoRA": "it starts with more numbers than it keeps, and its schedule needs a training loop of its own",
-    "aLoRA, Arrow, X-LoRA, Poly": "they choose among adapters",
-    "Cartridge, CPT, prompt, prefix and P-tuning, multitask prompts, Llama-Adapter": "they adapt no linear layer",
+    "aLoRA": "it acts only after an invocation text",
+    "Arrow, X-LoRA, Poly": "they choose among adapters",
+    "Cartridge, CPT, prompt, prefix and P-tuning, multitask prompts, Llama-Adapter, trainable tokens": (
+        "they adapt no linear layer"
+    ),
+    "KaSA": "it changes the base's weights, and its loss has terms of its own",
     "LoRA-XS": "not in this version of peft; TinyLoRA, here with as many numbers as its core has, spans the same",
     "OSF": "it trains most of each matrix: 885,888 numbers for query and value of three layers of MiniLM",
-    "PiSSA, OLoRA, CorDA, EVA, LoRA-GA, LoftQ": "initialisations of LoRA, of LoRA's size",
+    "PiSSA, OLoRA, CorDA, EVA, LoRA-GA, LoftQ, VeLoRA, MonteCLoRA": "LoRA started or trained otherwise, not smaller",
+    "BD-LoRA": "LoRA in diagonal blocks, for serving on several devices",
     "Shadow": "it trains a second, smaller model beside the base",
 }
 
@@ -78,6 +83,7 @@ def _ia3(targets: Targets, _: int) -> PeftConfig:
 
 RIVALS: dict[str, Arm] = {
     **{f"LoRA r={r}": _lora(r) for r in (1, 2, 4, 8)},
+    "MiCA r=1": _lora(1, init_lora_weights="mica"),
     "DoRA r=1": _lora(1, use_dora=True),
     **{f"VeRA r={r}": _rival("VeraConfig", "projection_prng_key", r=r) for r in (64, 256)},
     "PVeRA r=64": _rival("PveraConfig", "projection_prng_key", r=64),

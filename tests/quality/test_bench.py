@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, BertModel
 
 from benchmarks.quality import merged, report, runs
 from benchmarks.quality.__main__ import bench
-from benchmarks.quality.arms import ARMS
+from benchmarks.quality.arms import ARMS, BASE, LORA, QUICK
 from benchmarks.quality.protocol import Protocol, choose
 from benchmarks.quality.sst2 import _load
 
@@ -162,13 +162,20 @@ def test_top_layers_on_kept_states_are_the_whole_encoder(task):
     torch.testing.assert_close(ours, whole, atol=2e-3, rtol=0)  # kept in float16
 
 
-@pytest.mark.parametrize("arm", ["QPA gradient 32", "gradient, direct 600", "QPA paper 256", "IA3"])
+FAMILIES = ("QPA, gradient", "QPA, paper", "direct", "control")
+OF_EACH_KIND = [next(name for name, arm in ARMS.items() if arm.family == family) for family in FAMILIES]
+
+
+@pytest.mark.parametrize("arm", [*OF_EACH_KIND, "IA3", "MiCA r=1"])
 def test_arms_train_on_both_kinds_of_task(task, tmp_path, arm):
     for one in (task, tiny.wikitext(tmp_path, "all")):
-        job = runs.Job(one, arm, "final", 1e-3, 1, "cpu", tmp_path)
-        row = runs.execute(job)
+        row = runs.execute(runs.Job(one, arm, "final", 1e-3, 1, "cpu", tmp_path))
         assert "failed" not in row
         assert row["n_trainable"] > 0
+
+
+def test_named_arms_exist():
+    assert {BASE, LORA, *QUICK, *(arm.control_of for arm in ARMS.values() if arm.control_of)} <= set(ARMS)
 
 
 def test_every_arm_has_a_configuration_for_the_small_encoder(task):
