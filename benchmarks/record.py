@@ -23,7 +23,7 @@ from benchmarks.measure import SEED
 RESULTS = Path("benchmarks/results")
 PACKAGES = (
     "torch", "triton", "numpy", "scipy", "transformers", "peft", "torchquantum", "pennylane", "pennylane_lightning",
-    "qiskit", "qiskit-aer", "qpa-hf",
+    "qiskit", "qiskit-aer", "qiskit-ibm-runtime", "qpa-hf",
 )  # fmt: skip
 WIDTH = 150  # of the tables, in characters, where the terminal is narrower
 
