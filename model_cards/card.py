@@ -36,7 +36,7 @@ TASKS = {
     "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
 }
 # Every backend so far is a simulator that computes probabilities exactly; shots are drawn from them.
-SIMULATORS = {"exact": "qpa_hf's own simulator", "torchquantum": "TorchQuantum"}
+SIMULATORS = {"exact": "qpa_hf's own simulator", "torchquantum": "TorchQuantum", "ibm": "Qiskit Aer"}
 GRADIENTS = {
     "exact": "exact, from the simulation (a quantum computer has no such gradient)",
     "parameter_shift": "parameter shift",
@@ -179,12 +179,16 @@ def _origin(config: QPAConfig, spec: GeneratorSpec) -> str:
         return ORIGINS[spec.source]
     circuits = f"{spec.n_circuits} circuit{'s' if spec.n_circuits > 1 else ''} of {spec.n_qubits} qubits"
     measured = f", measured with {spec.n_shots:,} shots each," if spec.n_shots else ""
-    drawn = ", the shots drawn at random" if spec.n_shots else ""
+    turned = f"A mapping model turns the probabilities of {circuits}{measured} into the weights."
+    if spec.device is not None and spec.device.name.startswith("ibm_"):
+        return f"{turned} The circuits ran on the quantum computer {spec.device.name}; the adapter needs none."
     how = f"with the noise of ibm_{spec.noise} in a calibration snapshot" if spec.noise else "exactly"
+    if spec.device is not None:
+        how = f"as {spec.device.name}, with the noise of its calibration snapshot,"
+    where = f"on a classical computer ({SIMULATORS[config.backend]})"
+    drawn = ", the shots drawn at random" if spec.n_shots else ""
     return (
-        f"A mapping model turns the probabilities of {circuits}{measured} into the weights. The circuits were "
-        f"simulated {how} on a classical computer ({SIMULATORS[config.backend]}){drawn}; no quantum computer was "
-        "used, and none is needed."
+        f"{turned} The circuits were simulated {how} {where}{drawn}; no quantum computer was used, and none is needed."
     )
 
 
@@ -196,6 +200,7 @@ def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
         "ansatz": spec.ansatz,
         "angles": "trained" if spec.train_circuit else "not trained",
         "backend": config.backend,
+        **({"device": config.device} if config.device else {}),
         "shots": f"{spec.n_shots:,}" if spec.n_shots else "none, probabilities are computed",
         "gradient of the angles": GRADIENTS[spec.gradient] if spec.train_circuit else "none",
         "noise": f"ibm_{spec.noise}" if spec.noise else "none",

@@ -56,6 +56,7 @@ def _generator(config: QPAConfig) -> dict[str, Any]:
         "shots": spec.n_shots,
         "gradient": spec.gradient,
         "noise": spec.noise,
+        "device": spec.device.name if spec.device else None,
         "interpolation": spec.interpolation,
     }
     return (circuit if spec.source == "circuit" else {}) | {

@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from torch import nn
 
 from qpa_hf.checkpoint import write_text
-from qpa_hf.generator import Generator
+from qpa_hf.generator import RECORDED, Generator
 from qpa_hf.materialize import unwrapped
 from qpa_hf.tuner import QPAConfig
 
@@ -194,8 +194,9 @@ class _Evaluations:
 def _digest(generator: Generator) -> str:
     """Identify everything that is not optimized but decides the loss: the mapping model, the draw, the sizes."""
     digest = hashlib.sha256(repr(generator.spec).encode())
-    for name, tensor in sorted(generator.state_dict().items()):
-        if name != "angles":
+    numbers = [*generator.named_parameters(recurse=False), *generator.named_buffers(recurse=False)]
+    for name, tensor in sorted(numbers, key=lambda item: item[0]):
+        if name not in ("angles", *RECORDED):
             digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 

@@ -46,6 +46,7 @@ class PlanRow:
     n_trainable: int
     circuits_per_step: int  # measured in one step of training, those of the gradient's estimator included
     shots_per_step: int  # of all of them; 0 for exact probabilities
+    jobs_per_step: int  # submitted to a device; one more each time an adapter is evaluated or saved after training
     percent_of_target: float  # of the weights of the adapted layers
     percent_of_lora: float
     generator_flops: int  # one forward; the backward takes about twice as many
@@ -89,12 +90,13 @@ COLUMNS: dict[str, Callable[[PlanRow], Any]] = {
     "% LoRA": lambda r: r.percent_of_lora,
     "circuits/step": lambda r: r.circuits_per_step if r.shots_per_step else 0,
     "shots/step": lambda r: r.shots_per_step,
+    "jobs/step": lambda r: r.jobs_per_step,
     "MFLOP": lambda r: r.generator_flops / 1e6,
     "memory": lambda r: _size(r.generator_bytes),
     "native": lambda r: _size(r.native_bytes),
     "materialized": lambda r: _size(r.materialized_bytes),
 }
-SELDOM = ("interpolation", "circuits/step", "shots/step")
+SELDOM = ("interpolation", "circuits/step", "shots/step", "jobs/step")
 
 
 def _cell(value: Any) -> str:
@@ -198,6 +200,7 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
         n_trainable=spec.n_trainable,
         circuits_per_step=n_measurements,
         shots_per_step=n_measurements * (spec.n_shots or 0),
+        jobs_per_step=1 if spec.device and has_circuit else 0,
         percent_of_target=100 * spec.n_trainable / n_target,
         percent_of_lora=100 * spec.n_trainable / n_lora,
         generator_flops=circuit_flops + mapping_flops,

@@ -28,4 +28,5 @@ class Backend:
 BACKENDS = {
     "exact": Backend(probabilities, lambda: None),
     "torchquantum": Backend(torchquantum_probabilities, load_torchquantum),
+    "ibm": Backend(probabilities, lambda: None),  # measured on a device; simulated only where it is watched
 }

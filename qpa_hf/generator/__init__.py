@@ -3,7 +3,7 @@
 from qpa_hf.generator.bank import Bank
 from qpa_hf.generator.basis import Basis, Pair, scaled_bases
 from qpa_hf.generator.features import FEATURES, basis_bits
-from qpa_hf.generator.generator import Generator
+from qpa_hf.generator.generator import RECORDED, Generator
 from qpa_hf.generator.interpolation import INTERPOLATIONS
 from qpa_hf.generator.spec import ACTIVATIONS, FLOAT_BYTES, SOURCES, STARTS, GeneratorSpec
 
@@ -12,6 +12,7 @@ __all__ = [
     "FEATURES",
     "FLOAT_BYTES",
     "INTERPOLATIONS",
+    "RECORDED",
     "SOURCES",
     "STARTS",
     "Bank",

@@ -15,6 +15,8 @@ from qpa_hf.generator.interpolation import Measured, interpolate
 from qpa_hf.generator.mapping import add_frozen, hidden_layers, output_layer
 from qpa_hf.generator.spec import GeneratorSpec
 
+RECORDED = ("shares", "shares_angles", "shares_draw")  # what a device measured, of which angles, in which draw
+
 
 class Generator(nn.Module):
     """Circuits and a mapping model: no input, one flat float32 vector of `spec.n_values` numbers.
@@ -39,6 +41,9 @@ class Generator(nn.Module):
     basis_bits: Tensor
     random_features: Tensor
     draw: Tensor
+    shares: Tensor
+    shares_angles: Tensor
+    shares_draw: Tensor
 
     def __init__(
         self, spec: GeneratorSpec, frozen: list[tuple[str, Tensor, bool]] | None = None, n_basis: int = 0
@@ -75,6 +80,10 @@ class Generator(nn.Module):
                 self.register_buffer("angles", angles)
             if spec.is_measured:
                 self.register_buffer("draw", torch.tensor(0))
+            if spec.device is not None:
+                self.register_buffer("shares", torch.zeros(spec.n_circuits, 2**spec.n_qubits))
+                self.register_buffer("shares_angles", torch.full_like(angles, math.nan))
+                self.register_buffer("shares_draw", torch.tensor(0))
             self._add_interpolation()
         elif spec.source in ("random", "free"):
             noise = torch.randn((spec.n_chunks, spec.n_circuits), generator=seeded(spec.seed, "random features"))
@@ -123,11 +132,24 @@ class Generator(nn.Module):
     def measured_probabilities(self) -> Tensor:
         """Return what noise, shots and interpolation make of the probabilities, shape (n_circuits, 2**n_qubits)."""
         spec = self.spec
-        shares = measured(self.angles, spec.measurement, self.draw)
+        needs_gradient = torch.is_grad_enabled() and self.angles.requires_grad
+        if spec.device is not None and not needs_gradient:
+            shares = self._recorded_shares()
+        else:
+            shares = measured(self.angles, spec.measurement, self.draw)
         if spec.n_shots is None:
             return shares
         layers = [(getattr(self, f"f_w{i}"), getattr(self, f"f_b{i}")) for i in range(len(spec.interpolation_shapes))]
         return interpolate(spec.interpolation, Measured(shares, spec.n_shots, layers, self._buffers.get("noise")))
+
+    def _recorded_shares(self) -> Tensor:
+        """Return what a device measured; it is saved with a checkpoint, because no seed would give it again."""
+        if not (torch.equal(self.shares_angles, self.angles) and torch.equal(self.shares_draw, self.draw)):
+            with torch.no_grad():
+                self.shares.copy_(measured(self.angles, self.spec.measurement, self.draw))
+                self.shares_angles.copy_(self.angles)
+                self.shares_draw.copy_(self.draw)
+        return self.shares.clone()  # a graph may keep it beyond the next measurement
 
     def draw_anew(self) -> None:
         """Measure with other shots from now on; the number of the draw is saved with a checkpoint."""
@@ -181,10 +203,16 @@ class Generator(nn.Module):
         part = (weight[:rest] @ hidden[n_full:].t()).sum() + bias[:rest].sum() if rest else 0
         return (full + part) / self.spec.n_values
 
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        if self.spec.device is not None and self.spec.source == "circuit":
+            self._recorded_shares()
+        super()._save_to_state_dict(*args, **kwargs)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         self.epoch += 1  # FSDP2 gathers the loaded numbers later, and preserves the version when it does
-        if "draw" in self._buffers:
-            state_dict.setdefault(f"{prefix}draw", self.draw)  # of a run without shots, to be measured with some
+        for name in ("draw", *RECORDED):
+            if name in self._buffers:
+                state_dict.setdefault(prefix + name, self._buffers[name])  # of a run that was measured otherwise
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.has_basis = "basis" in self._buffers and bool(self.basis.any())
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from qpa_hf.circuit import Measurement, angles_shape, n_shots
+from qpa_hf.circuit import DeviceSettings, Measurement, angles_shape, n_shots
+from qpa_hf.circuit.device import FAKE_MACHINES
 from qpa_hf.circuit.noise import find_snapshot
 from qpa_hf.generator.interpolation import layer_shapes
 
@@ -36,10 +37,11 @@ class GeneratorSpec:
         source: "circuit", or one of the controls: "random" (fixed numbers) and "free" (trained ones) in the circuits'
             place, "bits" (only the basis states' bits), "direct" (no mapping model: every value is trained itself).
         train_circuit: whether the angles are trained.
-        backend: the circuits' simulator, a key of `qpa_hf.circuit.BACKENDS`.
+        backend: what runs the circuits, a key of `qpa_hf.circuit.BACKENDS`.
         shots: of each circuit, as `qpa_hf.circuit.n_shots` takes them; None for exact probabilities.
         gradient: how the angles' gradient is estimated, a key of `qpa_hf.circuit.ESTIMATORS`.
         noise: the device whose noise is simulated, one of `qpa_hf.circuit.noise.DEVICES`; None for an ideal one.
+        device: the device of the backend "ibm"; None for simulators.
         interpolation: what becomes of states that the shots have missed, a key of `INTERPOLATIONS`.
         seed: everything random in the generator comes from it.
 
@@ -63,14 +65,16 @@ class GeneratorSpec:
     shots: int | str | None
     gradient: str
     noise: str | None
+    device: DeviceSettings | None
     interpolation: str
     seed: int
 
     def __post_init__(self) -> None:
         if self.source == "circuit":
             n_shots(self.shots, self.n_qubits)  # less than one shot is refused here, and not in the first forward
-            if self.noise is not None:
-                find_snapshot(self.noise).line(self.n_qubits)  # and so is a circuit wider than the device
+            simulated = self.noise or (FAKE_MACHINES.get(self.device.name) if self.device else None)
+            if simulated is not None:
+                find_snapshot(simulated).line(self.n_qubits)  # and so is a circuit wider than the device
 
     @property
     def n_chunks(self) -> int:
@@ -101,7 +105,7 @@ class GeneratorSpec:
     @property
     def measurement(self) -> Measurement:
         """How the circuits are measured."""
-        return Measurement(self.ansatz, self.n_shots, self.gradient, self.backend, self.noise, self.seed)
+        return Measurement(self.ansatz, self.n_shots, self.gradient, self.backend, self.noise, self.device, self.seed)
 
     @property
     def interpolation_shapes(self) -> list[tuple[int, int]]:

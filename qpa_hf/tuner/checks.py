@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS, check_shots
+from qpa_hf.circuit.device import FAKE_MACHINES
 from qpa_hf.circuit.noise import DEVICES
 from qpa_hf.generator import ACTIVATIONS, FEATURES, INTERPOLATIONS, SOURCES, STARTS
 
@@ -34,6 +35,9 @@ COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
 FLAGS = ("use_basis_bits", "train_circuit", "save_init")
 
 
+FAKES = tuple(FAKE_MACHINES)
+
+
 def check(config: Any) -> None:
     """Raise if a setting of ours has a value that cannot be.
 
@@ -43,6 +47,8 @@ def check(config: Any) -> None:
     """
     for name in COUNTS:
         value = getattr(config, name)
+        if value is None:
+            continue  # the basis decides
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1.")
     for name, choices in CHOICES.items():
@@ -61,6 +67,7 @@ def check(config: Any) -> None:
             f"`interpolation`={config.interpolation!r} has nothing to fill in, because without `shots` every "
             "probability is exact. Set `shots`, or interpolation='none'."
         )
+    _check_device(config)
     for name, value, other, allowed, reason in EXCLUSIVE:
         found = getattr(config, other)
         if getattr(config, name) == value and (found or None) != allowed:
@@ -79,3 +86,27 @@ def _check_widths(config: Any) -> None:
             f"`activation`={config.activation!r} has no hidden layer to follow. Set `mapping_widths`, or leave "
             "`activation` at 'none'."
         )
+
+
+def _check_device(config: Any) -> None:
+    known = f"one of {', '.join(map(repr, FAKES))}, or an 'ibm_...' of your account"
+    if (config.backend == "ibm") != (config.device is not None):
+        raise ValueError(
+            f"`device`={config.device!r} and `backend`={config.backend!r} do not go together. Use backend='ibm' and "
+            f"{known}; or leave both out."
+        )
+    if config.device is None:
+        return
+    if config.device not in FAKES and not str(config.device).startswith("ibm_"):
+        raise ValueError(f"`device`={config.device!r} is not known. Choose {known}.")
+    if config.shots is None:
+        raise ValueError("A device measures with a finite number of shots. Set `shots`.")
+    if config.gradient == "exact":
+        raise ValueError(
+            "`gradient`='exact' is a simulator's privilege; a device has no backward pass. Use 'parameter_shift', "
+            "'spsa' or 'none'."
+        )
+    for name in ("max_jobs", "max_shots"):
+        value = getattr(config, name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1, or None.")

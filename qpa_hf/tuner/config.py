@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import functools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from peft import LoraConfig
 from peft.utils.peft_types import PeftType
 
-from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS
+from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS, DeviceSettings
 from qpa_hf.circuit.noise import DEVICES
 from qpa_hf.generator import ACTIVATIONS, FEATURES, INTERPOLATIONS, SOURCES, STARTS, GeneratorSpec
-from qpa_hf.tuner.checks import BASES, check
+from qpa_hf.tuner.checks import BASES, FAKES, check
 from qpa_hf.tuner.refusals import refuse
 
 # Table 1 of https://huggingface.co/papers/2410.09846 lists [32, 64, 128, 128, 64, 32, n_mlp]; the published code has
@@ -22,10 +23,10 @@ from qpa_hf.tuner.refusals import refuse
 PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
 
 
-# What was best on two tasks for each basis: benchmarks/LOG.md.
-SIZES = {
-    "kaiming": {"chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
-    "gradient": {"chunk_size": 64, "n_circuits": 16, "circuit_depth": 2},
+# What was best for each basis: benchmarks/LOG.md. With gradient bases a chunk is half a core.
+SIZES: dict[str, Callable[[int], dict[str, int]]] = {
+    "kaiming": lambda r: {"chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
+    "gradient": lambda r: {"chunk_size": max(1, r * r // 2), "n_circuits": 4, "circuit_depth": 2},
 }
 
 
@@ -40,8 +41,8 @@ class QPAConfig(LoraConfig):
 
     Args:
         chunk_size (`int`, *optional*): Numbers generated per basis state, n_mlp in the paper. Fewer chunks need fewer
-            qubits; larger chunks need more trainable numbers. 384, or 64 with gradient bases (`SIZES`).
-        n_circuits (`int`, *optional*): Independent circuits, one feature column each. 8, or 16 with gradient bases.
+            qubits; larger chunks need more trainable numbers. 384, or half a core (r * r / 2) with gradient bases.
+        n_circuits (`int`, *optional*): Independent circuits, one feature column each. 8, or 4 with gradient bases.
         circuit_depth (`int`, *optional*): Layers of the ansatz, L in the paper. 8, or 2 with gradient bases.
         ansatz (`str`, *optional*, defaults to `"ry_cnot"`): Gate pattern of a layer: `"ry_cnot"` (Eq. 1),
             `"rx_cnot"` (Eq. 12), `"rx_rz_cnot"` (Eq. 13) or `"ry_rz_cnot"` (Eq. 14).
@@ -64,9 +65,16 @@ class QPAConfig(LoraConfig):
             `"gradient"` freezes A and U, found once by `initialize_basis` from the gradient's singular vectors, and
             generates only the core R, shape (r, r), of B = U R: r * r numbers a layer.
         train_circuit (`bool`, *optional*, defaults to `True`): `False` freezes the angles.
-        backend (`str`, *optional*, defaults to `"exact"`): Simulator of the circuits: `"exact"` (ours) or
-            `"torchquantum"` (the paper's: the same numbers, dozens of times slower, to check ours against). It is no
-            property of the adapter: set `config.backend` to load one where the other simulator is not installed.
+        backend (`str`, *optional*, defaults to `"exact"`): What runs the circuits: `"exact"` (our simulator),
+            `"torchquantum"` (the paper's: the same numbers, dozens of times slower, to check ours against; set
+            `config.backend` to load an adapter where it is not installed) or `"ibm"` (a `device`).
+        device (`str`, *optional*): Of the backend `"ibm"`: `"fake_torino"` or `"fake_fez"` (simulated here), or
+            `"ibm_..."` of the account that is saved on this computer. A step of training is one job. What a device
+            measured is saved with a checkpoint.
+        device_folder (`str`, *optional*, defaults to `"device-jobs"`): Where every job's counts are kept, so that an
+            interrupted run pays for none twice; the limits count the jobs of this folder.
+        max_jobs (`int`, *optional*): Jobs to submit at most.
+        max_shots (`int`, *optional*): Shots to submit at most, over all circuits of all jobs.
         shots (`int` or `str`, *optional*): Measurements of each circuit in a step; `"20x"` is 20 for each basis state,
             None the exact probabilities. Each step of training draws anew. Evaluating, saving and materializing use
             the last step's draw, whose number is saved, so that one checkpoint is one adapter.
@@ -108,7 +116,11 @@ class QPAConfig(LoraConfig):
     source: str = field(default="circuit", metadata={"help": f"The circuit or a control, one of {SOURCES}."})
     basis: str = field(default="kaiming", metadata={"help": f"Where the frozen factors come from, one of {BASES}."})
     train_circuit: bool = field(default=True, metadata={"help": "False freezes the angles."})
-    backend: str = field(default="exact", metadata={"help": f"Simulator of the circuits, one of {tuple(BACKENDS)}."})
+    backend: str = field(default="exact", metadata={"help": f"What runs the circuits, one of {tuple(BACKENDS)}."})
+    device: str | None = field(default=None, metadata={"help": f"Of backend 'ibm': 'ibm_...', or {FAKES}."})
+    device_folder: str = field(default="device-jobs", metadata={"help": "Where a device's counts are kept."})
+    max_jobs: int | None = field(default=None, metadata={"help": "Jobs to submit to a device at most."})
+    max_shots: int | None = field(default=None, metadata={"help": "Shots to submit to a device at most."})
     shots: int | str | None = field(default=None, metadata={"help": 'Measurements of a circuit; "20x": a state.'})
     gradient: str | None = field(default=None, metadata={"help": f"Of the angles, one of {tuple(ESTIMATORS)}."})
     noise: str | None = field(default=None, metadata={"help": f"Of a device that is simulated, one of {DEVICES}."})
@@ -121,10 +133,10 @@ class QPAConfig(LoraConfig):
         super().__post_init__()
         self.peft_type = PeftType("QPA")
         self._is_loaded = False
-        for name, size in SIZES.get(self.basis, {}).items():
+        check(self)
+        for name, size in SIZES[self.basis](self.r).items():
             if getattr(self, name) is None:
                 setattr(self, name, size)
-        check(self)
         refuse(self)
         self.mapping_widths = tuple(self.mapping_widths)
         if self.trainable_token_indices is None:
@@ -172,6 +184,9 @@ class QPAConfig(LoraConfig):
             shots=self.shots,
             gradient=self.gradient or ("exact" if self.shots is None else "parameter_shift"),
             noise=self.noise,
+            device=(
+                DeviceSettings(self.device, self.device_folder, self.max_jobs, self.max_shots) if self.device else None
+            ),
             interpolation=self.interpolation,
             seed=self.init_seed,
         )

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
-from qpa_hf.circuit.estimators import CALL_VALUES, ESTIMATORS, Measurement, measured
+from qpa_hf.circuit.estimators import ESTIMATORS
+from qpa_hf.circuit.measured import CALL_VALUES, Measurement, measured
 from qpa_hf.circuit.noise import DEVICES, noisy_probabilities
 from qpa_hf.circuit.randomness import seeded
 

@@ -1,0 +1,80 @@
+"""A device as the adapter's backend; fake devices run on Qiskit Aer, as IBM's own local mode has them."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from helpers import adapted, logits
+from models import build
+from peft import PeftModel
+from test_trainer import TARGETS, trainer
+from transformers import GPT2Config
+
+from qpa_hf import QPAConfig, materialize, plan
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+    pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
+]
+needs_runtime = pytest.mark.skipif(
+    importlib.util.find_spec("qiskit_ibm_runtime") is None, reason="needs the extra `noise`"
+)
+DEVICE = {"backend": "ibm", "device": "fake_torino", "shots": 50}
+SMALL = {"chunk_size": 256, "n_circuits": 1, "circuit_depth": 1, "gradient": "parameter_shift"}
+
+
+def n_jobs(folder):
+    return len(list(folder.glob("*.safetensors")))
+
+
+@needs_runtime
+def test_an_interrupted_run_repeats_no_job_and_its_checkpoint_needs_no_device(tmp_path):
+    adapter = DEVICE | SMALL | {"device_folder": str(tmp_path / "jobs")}
+    steps = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    with pytest.raises(RuntimeError, match="`max_jobs`=2 would be passed"):  # a step, its checkpoint, and no more
+        trainer(tmp_path, adapter=adapter | {"max_jobs": 2}, **steps).train()
+    assert n_jobs(tmp_path / "jobs") == 2
+    resumed = trainer(tmp_path, adapter=adapter, **steps)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert n_jobs(tmp_path / "jobs") == 4
+    expected = logits(resumed.model.eval(), "llama")
+    config = QPAConfig.from_pretrained(str(tmp_path / "checkpoint-2"))
+    config.device_folder, config.max_jobs = str(tmp_path / "elsewhere"), 1
+    loaded = PeftModel.from_pretrained(build("llama"), tmp_path / "checkpoint-2", config=config).eval()
+    assert torch.equal(logits(loaded, "llama"), expected)
+    materialize(tmp_path / "checkpoint-2", tmp_path / "plain")
+    plain = PeftModel.from_pretrained(build("llama"), tmp_path / "plain").eval()
+    assert torch.equal(logits(plain, "llama"), expected)
+    assert not (tmp_path / "elsewhere").exists()
+    assert json.loads((tmp_path / "plain" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+def test_plan_says_how_many_jobs_and_shots_a_step_is():
+    config = QPAConfig.paper(2048, r=4, target_modules=["lm_head"], task_type="CAUSAL_LM", **DEVICE)
+    row = plan(config, GPT2Config()).rows[0]
+    assert (row.jobs_per_step, row.circuits_per_step, row.shots_per_step) == (1, 113, 113 * 50)
+
+
+BAD = [
+    ({"device": "osaka"}, "`device`='osaka' is not known. Choose one of 'fake_torino', 'fake_fez', or an 'ibm_...'"),
+    ({"device": None}, "do not go together. Use backend='ibm' and one of 'fake_torino'"),
+    ({"backend": "exact"}, "do not go together"),
+    ({"shots": None}, "A device measures with a finite number of shots. Set `shots`"),
+    ({"gradient": "exact"}, "'exact' is a simulator's privilege; a device has no backward pass"),
+    ({"max_jobs": 0}, "`max_jobs`=0 is not allowed"),
+    ({"noise": "fez"}, "`noise`='fez' is not possible with `backend`='ibm'"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD, ids=[str(case[0]) for case in BAD])
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        QPAConfig(**(DEVICE | settings))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("qiskit_ibm_runtime") is not None, reason="the extra is installed")
+def test_a_missing_extra_is_named(tmp_path):
+    model = adapted("llama", target_modules=TARGETS, device_folder=str(tmp_path), **DEVICE, **SMALL)
+    with pytest.raises(ImportError, match=r"qpa-hf\[noise\]"):
+        logits(model, "llama")
