@@ -201,3 +201,8 @@ def test_plain_lora_has_no_bases_to_find():
     model = get_peft_model(build("llama"), LoraConfig(target_modules=["q_proj"]))
     with pytest.raises(ValueError, match="basis='gradient'"):
         initialize_basis(model, [])
+
+
+def test_rank_alone_decides_the_sizes():
+    config = QPAConfig(basis="gradient", r=32)
+    assert (config.chunk_size, config.n_circuits, config.circuit_depth) == (512, 4, 2)
