@@ -146,7 +146,7 @@ class Generator(nn.Module):
         """Return what a device measured; it is saved with a checkpoint, because no seed would give it again."""
         if not (torch.equal(self.shares_angles, self.angles) and torch.equal(self.shares_draw, self.draw)):
             with torch.no_grad():
-                self.shares.copy_(measured(self.angles, self.spec.measurement, self.draw))
+                self.shares.copy_(measured(self.angles.detach(), self.spec.measurement, self.draw))
                 self.shares_angles.copy_(self.angles)
                 self.shares_draw.copy_(self.draw)
         return self.shares.clone()  # a graph may keep it beyond the next measurement
@@ -204,7 +204,7 @@ class Generator(nn.Module):
         return (full + part) / self.spec.n_values
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        if self.spec.device is not None and self.spec.source == "circuit":
+        if "shares" in self._buffers and int(self.draw):  # PEFT asks an untrained adapter, too, to load into it
             self._recorded_shares()
         super()._save_to_state_dict(*args, **kwargs)
 
