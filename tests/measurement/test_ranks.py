@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import generator_after_training
+from measured_ranks import generator_after_training
 
 TESTS = Path(__file__).parents[1]
 
@@ -16,7 +16,7 @@ TESTS = Path(__file__).parents[1]
 @pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
 def test_two_processes_train_the_generator_of_one(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, str(TESTS / "measurement" / "ranks.py"), str(tmp_path)]
+    command = [*launch, str(TESTS / "measurement" / "measured_ranks.py"), str(tmp_path)]
     subprocess.run(command, check=True, timeout=300, env=os.environ | {"PYTHONPATH": str(TESTS)})
     first, second = (torch.load(tmp_path / f"rank-{i}.pt") for i in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
