@@ -63,3 +63,11 @@ def test_times_are_those_of_the_recorded_run():
         for rival in ("TorchQuantum", "PennyLane lightning, raw device"):
             ratios = " | ".join(f"{row['over_ours'][rival]['ratio']:.1f}" for row in chosen)
             assert f"| {label} + CNOT: {rival} / ours | {ratios} |" in README
+
+
+@pytest.mark.parametrize("task", ["sst2", "wikitext"])
+def test_quality_is_that_of_the_recorded_runs(task):
+    summary = json.loads((ROOT / "benchmarks" / "results" / f"quality_{task}_summary.json").read_text(encoding="utf-8"))
+    for row in summary["rows"]:
+        low, high = row["interval"]
+        assert f"| {row['n_trainable']:,} | {row['cross_entropy']:.4f} ({low:.4f} to {high:.4f}) |" in README
