@@ -67,7 +67,8 @@ def test_times_are_those_of_the_recorded_run():
 
 @pytest.mark.parametrize("task", ["sst2", "wikitext"])
 def test_quality_is_that_of_the_recorded_runs(task):
-    summary = json.loads((ROOT / "benchmarks" / "results" / f"quality_{task}_summary.json").read_text(encoding="utf-8"))
+    path = ROOT / "benchmarks" / "results" / f"quality_{task}_summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
     for row in summary["rows"]:
         low, high = row["interval"]
         assert f"| {row['n_trainable']:,} | {row['cross_entropy']:.4f} ({low:.4f} to {high:.4f}) |" in README
