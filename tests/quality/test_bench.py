@@ -178,9 +178,12 @@ def test_named_arms_exist():
     assert {BASE, LORA, *QUICK, *(arm.control_of for arm in ARMS.values() if arm.control_of)} <= set(ARMS)
 
 
-def test_every_arm_has_a_configuration_for_the_small_encoder(task):
-    for arm in ARMS.values():
-        arm.config(task.targets, 0)
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_has_a_configuration_for_the_small_encoder(name, task):
+    try:
+        ARMS[name].config(task.targets, 0)
+    except ImportError as error:
+        pytest.skip(str(error))  # a method of PEFT's that needs a library of the extra `quality`
 
 
 def test_unknown_arm_is_refused_before_any_work():
