@@ -65,9 +65,7 @@ def test_gradients_equal_an_independent_computation(mode):
     model = adapted("llama", target_modules=TARGETS, **LM)
     kwargs = {}
     if mode.startswith("checkpointing"):
-        model.train()
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=MODES[mode])
+        checkpointed(model, **MODES[mode])
         kwargs["use_cache"] = False
     if mode == "compiled":
         loss_of(torch.compile(model, fullgraph=True, backend="aot_eager"), use_cache=False).backward()
@@ -76,7 +74,16 @@ def test_gradients_equal_an_independent_computation(mode):
             (loss_of(model) / 4).backward()
     else:
         loss_of(model, **kwargs).backward()
-    found = gradients(model)
+    assert_close(gradients(model), expected)
+
+
+def checkpointed(model, use_reentrant):
+    """Switch activation checkpointing on."""
+    model.train().enable_input_require_grads()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
+
+
+def assert_close(found, expected):
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
@@ -88,13 +95,10 @@ def test_gradients_are_the_same_under_reentrant_checkpointing(settings):
     for checkpointing in (False, True):
         model = adapted("llama", target_modules=TARGETS, **settings, **LM)
         if checkpointing:
-            model.train()
-            model.enable_input_require_grads()
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+            checkpointed(model, use_reentrant=True)
         loss_of(model, use_cache=False).backward()
         results.append(gradients(model))
-    for name in results[0]:
-        torch.testing.assert_close(results[1][name], results[0][name], rtol=1e-4, atol=1e-6)
+    assert_close(results[1], results[0])
 
 
 def test_gradient_bases_compile_in_one_graph():
@@ -104,8 +108,7 @@ def test_gradient_bases_compile_in_one_graph():
         callee = torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model
         loss_of(callee, use_cache=False).backward()
         results.append(gradients(model))
-    for name in results[0]:
-        torch.testing.assert_close(results[1][name], results[0][name], rtol=1e-4, atol=1e-6)
+    assert_close(results[1], results[0])
 
 
 def rows(n=48):

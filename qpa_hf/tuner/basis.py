@@ -70,7 +70,7 @@ def initialize_basis(
     else:
         gradients = _gradients(model, dataloader, n_examples, adapter_name, loss or _model_loss)
         buffer = _bases(gradients, [shape[0] for shape in shapes.values()])
-        if path is not None and _is_first_process():
+        if path is not None and (not _is_distributed() or dist.get_rank() == 0):
             _write(path, buffer, shapes)
     generator = bank.generator
     with torch.no_grad():
@@ -180,8 +180,7 @@ def _first(dataloader: Iterable[Mapping[str, Any]], n_examples: int) -> Iterator
 
 
 def _warn_of_guessing(model: Any, loss: float) -> None:
-    config = model.get_base_model().config if hasattr(model.get_base_model(), "config") else None
-    n_labels = getattr(config, "num_labels", 0)
+    n_labels = getattr(getattr(model.get_base_model(), "config", None), "num_labels", 0)
     if model.active_peft_config.task_type in HEAD_TASKS and n_labels > 1 and loss > GUESSING * math.log(n_labels):
         warnings.warn(
             f"The classifier's loss is {loss:.3f}, that of guessing among {n_labels} labels is "
@@ -197,7 +196,7 @@ def _summed(name: str, gradient: Tensor | None) -> Tensor:
         raise ValueError(
             f"No gradient came to {name.removeprefix(PREFIX)}: it has no part in the loss. Do not target it."
         )
-    if dist.is_available() and dist.is_initialized():
+    if _is_distributed():
         dist.all_reduce(gradient)
     if not bool(gradient.isfinite().all()):
         raise ValueError(
@@ -210,13 +209,13 @@ def _bases(gradients: Mapping[str, Tensor], ranks: Iterable[int]) -> Tensor:
     """Return the buffer of all bases: every A, then every U; in each process that of the first."""
     pairs = [scaled_bases(gradient, rank) for gradient, rank in zip(gradients.values(), ranks, strict=True)]
     buffer = torch.cat([a.flatten() for a, _ in pairs] + [u.flatten() for _, u in pairs])
-    if dist.is_available() and dist.is_initialized():
+    if _is_distributed():
         dist.broadcast(buffer, 0)
     return buffer
 
 
-def _is_first_process() -> bool:
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def _read(path: Path, layers: Mapping[str, Sequence[int]]) -> Tensor:

@@ -33,8 +33,6 @@ EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, 
 )
 COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
 FLAGS = ("use_basis_bits", "train_circuit", "save_init")
-
-
 FAKES = tuple(FAKE_MACHINES)
 
 

@@ -22,7 +22,6 @@ from qpa_hf.tuner.refusals import refuse
 # one more layer of 32, and only with it do the paper's parameter counts come out.
 PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
 
-
 # What was best for each basis: benchmarks/LOG.md. With gradient bases a chunk is half a core.
 SIZES: dict[str, Callable[[int], dict[str, int]]] = {
     "kaiming": lambda r: {"chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},

@@ -9,7 +9,7 @@ from helpers import adapted, logits
 from models import build
 from peft import PeftModel
 from safetensors.torch import load_file
-from test_trainer import TARGETS, gradients, loss_of, trainer
+from test_trainer import TARGETS, assert_close, checkpointed, gradients, loss_of, trainer
 from transformers import GPT2Config
 
 from qpa_hf import QPAConfig, materialize, plan
@@ -109,12 +109,10 @@ def test_activation_checkpointing_recomputes_the_same_draw(gradient, use_reentra
     for is_checkpointing in (False, True):
         model = measured(gradient=gradient).train()
         if is_checkpointing:
-            model.enable_input_require_grads()
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
+            checkpointed(model, use_reentrant)
         loss_of(model, use_cache=False).backward()
         results.append(gradients(model))
-    for name in results[0]:
-        torch.testing.assert_close(results[1][name], results[0][name], rtol=1e-4, atol=1e-6)
+    assert_close(results[1], results[0])
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, while tracing
