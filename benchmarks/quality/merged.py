@@ -84,11 +84,11 @@ def write(path: Path, task: Task, protocol: dict[str, Any], rows: dict[str, list
         "runs": [{key: value for key, value in row.items() if key != "config"} for row in kept],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, _lines(found) + "\n")
+    write_text(path, lines(found) + "\n")
     return json.loads(json.dumps(found))
 
 
-def _lines(found: Merged) -> str:
+def lines(found: Merged) -> str:
     """JSON with a line for each arm and each run, so that a difference between two versions can be read."""
     parts = []
     for key, value in found.items():
