@@ -93,8 +93,8 @@ def _trends(rows: list[Row], names: list[str]) -> list[str]:
     return [
         "### Trends",
         "",
-        f"Factor of the variance for one qubit more (N = 5 to 10, L = {PAPER_DEPTH}), and for twice the depth (N = 10) "
-        "by least squares on its logarithm; in brackets one standard error to each side.",
+        f"Factor of the variance for one qubit more (N = 5 to 10, L = {PAPER_DEPTH}), and for twice the depth "
+        "(N = 10), by least squares on its logarithm; in brackets one standard error to each side.",
         "",
         *table(["quantity", "ansatz", "one qubit more", "twice the depth"], cells),
     ]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from benchmarks.quality.task import Targets
 from qpa_hf import QPAConfig
 
-# The cores of so large a rank, are about as many numbers as the paper generates (204,100 on GPT-2), so that as in its Fig. 4 the smallest circuits stand beside the largest mapping model.
+# Cores of so large a rank are about as many numbers as the paper generates (204,100 on GPT-2); as in its Fig. 4 the
+# smallest circuits then stand beside the largest mapping model.
 RANK = 128
 N_CIRCUITS, DEPTH = 4, 8  # the bench's number of circuits at the paper's depth, where a device's noise matters
 

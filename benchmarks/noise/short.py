@@ -66,8 +66,8 @@ class Short:
 
 
 def _sst2(data: Path, cache: Path, quick: bool) -> Task:
-    sizes = {"n_train": 64, "n_test": 64, "n_basis": 32} if quick else {"n_basis": 128, "batch_size": 16, "n_test": 436}
-    return Short(Sst2(data / "sst2", cache, n_development=32, **sizes), 2 if quick else 64)
+    sizes = {"n_train": 64, "n_test": 64, "n_basis": 32} if quick else {"n_basis": 128, "n_test": 436}
+    return Short(Sst2(data / "sst2", cache, n_development=32, batch_size=16, **sizes), 2 if quick else 64)
 
 
 def _wikitext(data: Path, _: Path, quick: bool) -> Task:
