@@ -4,9 +4,19 @@ Importing this package registers the method "QPA" with PEFT.
 """
 
 from qpa_hf._version import __version__
+from qpa_hf.generating import generate
 from qpa_hf.materialize import materialize
 from qpa_hf.optimize import optimize_angles
 from qpa_hf.plan import plan
 from qpa_hf.tuner import QPAConfig, QPAModel, initialize_basis
 
-__all__ = ["QPAConfig", "QPAModel", "__version__", "initialize_basis", "materialize", "optimize_angles", "plan"]
+__all__ = [
+    "QPAConfig",
+    "QPAModel",
+    "__version__",
+    "generate",
+    "initialize_basis",
+    "materialize",
+    "optimize_angles",
+    "plan",
+]

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
@@ -17,23 +17,38 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qpa_hf.checkpoint import read_weights
+from qpa_hf.generating.generation import generation_of, remove
 from qpa_hf.model_cards import RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
 from qpa_hf.tuner.sharding import is_fsdp, is_zero3, on_first_process, whole
 from qpa_hf.tuner.slots import build_bank, slots_of, target_names, tensors_of
 
+Module = TypeVar("Module", bound=nn.Module)
 GENERATOR_PREFIX = "base_model.lora_qpa."
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, renameat2(2)
 
 
+@overload
+def materialize(model_or_path: Module, path: None = None) -> Module: ...
+
+
+@overload
 def materialize(
     model_or_path: nn.Module | str | os.PathLike[str],
     path: str | os.PathLike[str],
     adapter_name: str = "default",
     record: RunRecord | None = None,
-) -> Path:
-    """Write the adapter that a generator generates as a plain LoRA checkpoint, and prove that it is one.
+) -> Path: ...
+
+
+def materialize(
+    model_or_path: Any, path: Any = None, adapter_name: str = "default", record: RunRecord | None = None
+) -> Any:
+    """Write the adapter that a generator generates as a plain checkpoint, and prove that it is one.
+
+    Without `path`, a module whose Parameters `generate` took out gets plain ones back, with exactly the values in use
+    and the names of before; nothing is written.
 
     What was written is read back and compared bit for bit before it takes the place of `path`; the exchange is one
     step, so an interrupted run leaves the old directory or the new one. Other files in an old directory are kept.
@@ -44,12 +59,12 @@ def materialize(
     Args:
         model_or_path: a `PeftModel` with a QPA adapter, or the directory of a native checkpoint (the base model's
             weights are then not needed).
-        path: directory to write.
+        path: directory to write; None to put plain Parameters back into a module that `generate` has changed.
         adapter_name: which adapter of the model.
         record: what the run recorded, for the card; if None, what lies beside a native checkpoint.
 
     Returns:
-        The directory.
+        The directory; the module itself where no `path` is given.
 
     Raises:
         TypeError: if `model_or_path` is neither a PEFT model nor a path.
@@ -57,6 +72,8 @@ def materialize(
         RuntimeError: if what was read back differs from what was written, and `path` is left as it was; or if
             DeepSpeed's ZeRO-3 keeps the model's numbers.
     """
+    if path is None:
+        return _in_place(model_or_path)
     target = Path(path)
     if isinstance(model_or_path, nn.Module) and is_fsdp(model_or_path):
         tensors, config = _from_model(model_or_path, adapter_name)
@@ -70,6 +87,16 @@ def materialize(
         tensors, config = _from_model(model_or_path, adapter_name)
     _check_and_write(tensors, config, target, record)
     return target
+
+
+def _in_place(module: Any) -> nn.Module:
+    if not isinstance(module, nn.Module) or generation_of(unwrapped(module)) is None:
+        raise TypeError(
+            f"Without a `path`, `materialize` takes a module that `generate` has changed, not a "
+            f"{type(module).__name__}. Pass the directory to write as `path`."
+        )
+    remove(unwrapped(module))
+    return module
 
 
 def _check_and_write(tensors: dict[str, Tensor], config: QPAConfig, target: Path, record: RunRecord | None) -> None:

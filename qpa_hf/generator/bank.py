@@ -20,6 +20,17 @@ def _unchanged(x: Any) -> Any:
     return x
 
 
+class _Same:
+    """Compares tensors by identity, also when one is gone and another has its address (`functional_call`)."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = weakref.ref(tensor)
+
+    def __eq__(self, other: object) -> bool:
+        tensor = self.tensor()
+        return tensor is not None and isinstance(other, _Same) and tensor is other.tensor()
+
+
 class Bank:
     """Cuts the vector of a `Generator` into tensors and decides when it must be generated again.
 
@@ -34,12 +45,20 @@ class Bank:
         generator: produces the vector.
         shapes: shape of each slot, in the order of the vector.
         basis: how slots come from frozen bases and generated cores; None if the vector holds the slots themselves.
+        is_scaled: whether slot i is its part of the vector times the generator's buffer `scale[i]`, plus `shift[i]`.
     """
 
-    def __init__(self, generator: Generator, shapes: Sequence[tuple[int, ...]], basis: Basis | None = None) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        shapes: Sequence[tuple[int, ...]],
+        basis: Basis | None = None,
+        is_scaled: bool = False,
+    ) -> None:
         self.generator = generator
         self.shapes = [torch.Size(shape) for shape in shapes]
         self.basis = basis
+        self.is_scaled = is_scaled
         self.sizes = basis.sizes if basis is not None else [shape.numel() for shape in self.shapes]
         self._clear()
 
@@ -53,7 +72,7 @@ class Bank:
 
     def __getstate__(self) -> dict[str, Any]:
         # A graph can be neither copied nor pickled; values are generated again on the other side.
-        return {name: self.__dict__[name] for name in ("generator", "shapes", "basis", "sizes")}
+        return {name: self.__dict__[name] for name in ("generator", "shapes", "basis", "is_scaled", "sizes")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -87,8 +106,10 @@ class Bank:
 
     def read(self, index: int) -> Tensor:
         """Return slot `index` as a float32 tensor of its shape."""
-        if torch.compiler.is_compiling() and self._traced is not None:
-            return self._traced[index]
+        if torch.compiler.is_compiling():
+            # A part of the model that is compiled by itself does not pass through `begin_forward`.
+            slots = self._traced if self._traced is not None else self._shaped(self.generator(self.sizes))
+            return slots[index]
         if not (torch.is_grad_enabled() and self._is_trainable()):
             return self.values()[index]
         if torch._C._current_graph_task_id() != -1:
@@ -112,7 +133,7 @@ class Bank:
 
     def _key(self) -> tuple[Any, ...]:
         tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
-        return (self.generator.epoch, *((id(t), t._version, t.requires_grad) for t in tensors))
+        return (self.generator.epoch, *((_Same(t), t._version, t.requires_grad) for t in tensors))
 
     def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         if self.basis is not None:
@@ -122,7 +143,11 @@ class Bank:
                     "dataloader)` once, before training."
                 )
             return self.basis.tensors(self.generator.basis, pieces)
-        return [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
+        slots = [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
+        if self.is_scaled:
+            scale, shift = self.generator.get_buffer("scale"), self.generator.get_buffer("shift")
+            slots = [slot * scale[i] + shift[i] for i, slot in enumerate(slots)]
+        return slots
 
     def _generate(self) -> tuple[list[Tensor], Any]:
         """Return every slot, and the generator's node in the graph."""

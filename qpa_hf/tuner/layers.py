@@ -1,4 +1,4 @@
-"""PEFT's LoRA modules with their Parameters taken out: a property reads the generated tensor instead.
+"""Modules with Parameters taken out: a property reads the generated tensor instead.
 
 A plain attribute would go stale, because much code never calls the model's own forward: `generate`, T5's encoder, a
 merge. A property cannot.
@@ -6,6 +6,8 @@ merge. A property cannot.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -21,17 +23,24 @@ class Reader(NamedTuple):
         bank: holds the generated tensors.
         slot: number of the tensor in the bank.
         is_transposed: whether the slot holds the transpose (adapters tied to an embedding's).
-        anchor: the frozen layer beside which the tensor is needed.
+        anchor: the frozen layer beside which the tensor is needed, in float32; None if `like` says where.
+        like: an empty tensor, moved and converted with its module, as the Parameter would be.
     """
 
     bank: Bank
     slot: int
     is_transposed: bool
-    anchor: nn.Module
+    anchor: nn.Module | None
+    like: Tensor | None = None
 
     def read(self) -> Tensor:
-        """Return the tensor on the device of the frozen layer, so that a model spread over GPUs works."""
-        tensor = self.bank.read(self.slot)
+        """Return the tensor on the device where it is needed, so that a model spread over GPUs works."""
+        return self.placed(self.bank.read(self.slot))
+
+    def placed(self, tensor: Tensor) -> Tensor:
+        """Return the slot's tensor on the device where it is needed."""
+        if self.like is not None and (tensor.dtype, tensor.device) != (self.like.dtype, self.like.device):
+            tensor = tensor.to(self.like)
         weight = getattr(self.anchor, "weight", None)
         if isinstance(weight, Tensor) and weight.device != tensor.device and weight.device.type != "meta":
             tensor = tensor.to(weight.device)
@@ -39,38 +48,105 @@ class Reader(NamedTuple):
         return tensor.t().contiguous() if self.is_transposed else tensor
 
 
-def _generated_property(name: str) -> property:
-    return property(lambda self: self.__dict__["_readers"][name].read())
+def _generated_property(name: str, base: type[nn.Module]) -> property:
+    def read(self: nn.Module) -> Tensor:
+        return self.__dict__["_readers"][name].read()
+
+    # torch.compile steps out of its graph at recurrent layers, and would make a graph of each of their reads.
+    return property(torch.compiler.disable(read) if issubclass(base, nn.RNNBase) else read)
 
 
-_CLASSES: dict[tuple[type[nn.Module], tuple[str, ...]], type[nn.Module]] = {}
+def _move(readers: dict[str, Reader], fn: Callable[[Tensor], Tensor]) -> None:
+    """Let readers follow `module.to(...)`."""
+    for name, reader in readers.items():
+        if reader.like is not None:
+            readers[name] = reader._replace(like=fn(reader.like))
 
 
-def _generated_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
-    """Return the subclass of `base` in which each parameter of `names` is a property."""
-    if (base, names) in _CLASSES:
-        return _CLASSES[base, names]
+_CLASSES: dict[tuple[Any, ...], type[nn.Module]] = {}
+
+
+def _generated_class(base: type[nn.Module], names: tuple[str, ...], begins: bool) -> type[nn.Module]:
+    """Return the subclass of `base` in which each parameter of `names` is a property.
+
+    One that `begins` tells the bank of each forward, in `forward` and not in hooks, which torch.compile runs apart.
+    """
+    if (base, names, begins) in _CLASSES:
+        return _CLASSES[base, names, begins]
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
-        return _empty, (base, names), self.__dict__.copy()
+        return _empty, (base, names, begins), self.__getstate__().copy()
 
-    namespace: dict[str, Any] = {name: _generated_property(name) for name in names}
-    _CLASSES[base, names] = type(f"Generated{base.__name__}", (base,), namespace | {"__reduce_ex__": reduce})
-    return _CLASSES[base, names]
+    def apply(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
+        _move(self.__dict__["_readers"], fn)
+        return base._apply(self, fn, recurse)
+
+    @functools.wraps(base.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        bank = self.__dict__["_bank"]
+        bank.begin_forward()
+        output = base.forward(self, *args, **kwargs)
+        bank.end_forward()
+        return output
+
+    namespace: dict[str, Any] = {name: _generated_property(name, base) for name in names}
+    namespace |= {"__reduce_ex__": reduce, "_apply": apply}
+    if issubclass(base, nn.RNNBase):
+        namespace |= RECURRENT
+    if begins:
+        namespace["forward"] = forward
+    name = base.__name__ if begins else f"Generated{base.__name__}"  # whole models are known by their class's name
+    _CLASSES[base, names, begins] = type(name, (base,), namespace)
+    return _CLASSES[base, names, begins]
 
 
-def _empty(base: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
+# A recurrent layer keeps a list of its Parameters, and for cuDNN lays them out anew in place.
+RECURRENT: dict[str, Any] = {
+    "_flat_weights": property(
+        lambda self: [getattr(self, name, None) for name in self._flat_weights_names], lambda self, weights: None
+    ),
+    "flatten_parameters": lambda self: None,
+}
+
+
+def _empty(base: type[nn.Module], names: tuple[str, ...], begins: bool) -> nn.Module:
     """Rebuild an instance for copy and pickle, which cannot find a dynamic class by its name."""
-    cls = _generated_class(base, names)
+    cls = _generated_class(base, names, begins)
     return cls.__new__(cls)
 
 
-def replace_parameters(module: nn.Module, readers: dict[str, Reader]) -> None:
-    """Take the named Parameters out of `module` and read them through `readers` from now on."""
+def replace_parameters(module: nn.Module, readers: dict[str, Reader], bank: Bank | None = None) -> None:
+    """Take the named Parameters out of `module` and read them through `readers` from now on.
+
+    Args:
+        module: has the Parameters.
+        readers: by their names.
+        bank: to be told when a forward of this module begins and ends, if it is a whole model.
+    """
+    module.__dict__["_parameter_order"] = tuple(module._parameters)
     for name in readers:
         del module._parameters[name]
     module.__dict__["_readers"] = readers
-    module.__class__ = _generated_class(type(module), tuple(sorted(readers)))
+    module.__dict__["_bank"] = bank
+    module.__dict__.pop("_flat_weights", None)
+    module.__class__ = _generated_class(type(module), tuple(sorted(readers)), bank is not None)
+
+
+def put_back(module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
+    """Undo `replace_parameters`: give a module plain Parameters, in the order that it had them."""
+    del module.__dict__["_readers"], module.__dict__["_bank"]
+    module.__class__ = type(module).__bases__[0]
+    _register(module, parameters)
+    if isinstance(module, nn.RNNBase):
+        module._init_flat_weights()
+
+
+def _register(module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
+    every = {**module._parameters, **parameters}
+    order = module.__dict__.pop("_parameter_order")
+    module._parameters.clear()
+    for name in [*(n for n in order if n in every), *(n for n in every if n not in order)]:
+        module._parameters[name] = every[name]
 
 
 class GeneratedParameterDict(nn.ParameterDict):
@@ -103,12 +179,24 @@ class GeneratedParameterDict(nn.ParameterDict):
     def values(self) -> Any:
         return [value for _, value in self.items()]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GeneratedParameterDict:
+        _move(self._generated(), fn)
+        return super()._apply(fn, recurse)
+
 
 def replace_entry(entries: nn.ParameterDict, key: str, reader: Reader) -> None:
     """Take entry `key` out of a ParameterDict and read it through `reader` from now on."""
+    entries.__dict__.setdefault("_parameter_order", tuple(entries._parameters))
     entries.__class__ = GeneratedParameterDict
     delattr(entries, key)
     entries.__dict__.setdefault("_readers", {})[key] = reader
+
+
+def put_back_entries(entries: nn.ParameterDict, parameters: dict[str, nn.Parameter]) -> None:
+    """Undo `replace_entry`: give a ParameterDict whose generated entries these are plain Parameters."""
+    del entries.__dict__["_readers"]
+    entries.__class__ = nn.ParameterDict
+    _register(entries, parameters)
 
 
 def shares_storage(tensor: Tensor, other: Tensor) -> bool:

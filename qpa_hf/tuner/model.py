@@ -94,7 +94,7 @@ class QPAModel(LoraModel):
         }
         bank = build_bank(config, slots, magnitudes)
         if not config._is_loaded:
-            _warn_if_wasteful(config, bank)
+            warn_if_wasteful(config, bank)
         config.layout, config._is_loaded = layout_of(slots), False
         if getattr(config, "ensure_weight_tying", False):
             # PEFT takes the tied layers out of the targets, and would not find them again when loading.
@@ -194,7 +194,8 @@ def _check_layout(config: QPAConfig, slots: list[Slot]) -> None:
             )
 
 
-def _warn_if_wasteful(config: QPAConfig, bank: Bank) -> None:
+def warn_if_wasteful(config: QPAConfig, bank: Bank) -> None:
+    """Warn where a generator has as many numbers as it generates."""
     spec = bank.generator.spec
     if config.source == "direct":
         return

@@ -1,0 +1,5 @@
+"""Any parameters of any module from one generator: `generate`, and what PEFT's methods need beside it."""
+
+from qpa_hf.generating.generate import generate
+
+__all__ = ["generate"]

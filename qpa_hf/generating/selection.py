@@ -1,0 +1,145 @@
+"""Which Parameters of a module are generated, and every place where each of them stands."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parameter import is_lazy
+
+from qpa_hf.generator import Generator
+
+
+class Place(NamedTuple):
+    """A Parameter's place in a module.
+
+    Args:
+        name: its full name.
+        module: the module that owns it.
+        attribute: its name within that module.
+        is_transposed: whether it is the transpose of the Parameter that it is tied to.
+    """
+
+    name: str
+    module: nn.Module
+    attribute: str
+    is_transposed: bool = False
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The Parameter that stands there."""
+        return self.module._parameters[self.attribute]  # type: ignore[return-value]
+
+
+def select(module: nn.Module, names: str | Sequence[str] | None) -> list[list[Place]]:
+    """Return the places of each chosen Parameter; tied ones stand in several.
+
+    Args:
+        module: where to look.
+        names: of Parameters, or of modules, which stand for all that they have; None for everything trainable but
+            the modules that PEFT trains and saves whole (`modules_to_save`, a classifier's head).
+
+    Raises:
+        ValueError: if a name matches nothing, or a Parameter cannot be generated.
+        TypeError: if a Parameter is no float tensor.
+    """
+    if any(isinstance(m, Generator) for m in module.modules()):
+        raise ValueError(
+            f"This {type(module).__name__} is generated already. Name all parameters in one call of `generate`, or "
+            "call `materialize` first."
+        )
+    places = list(_places(module))
+    wanted = _named(places, names, module) if names is not None else _trainable(module, places)
+    tied: dict[Any, list[Place]] = {}
+    for place in places:
+        tied.setdefault(_region(place.parameter), []).append(place)
+    chosen = [group for group in tied.values() if any(place.name in wanted for place in group)]
+    for group in chosen:
+        for place in group:
+            _check(place)
+    return [_oriented(group) for group in chosen]
+
+
+def _places(module: nn.Module) -> Iterator[Place]:
+    for prefix, owner in module.named_modules():
+        for attribute, parameter in owner._parameters.items():
+            if parameter is not None:
+                yield Place(f"{prefix}.{attribute}".lstrip("."), owner, attribute)
+
+
+def _trainable(module: nn.Module, places: list[Place]) -> set[str]:
+    wrappers = [m for m in module.modules() if isinstance(m, ModulesToSaveWrapper)]
+    kept = {id(p) for wrapper in wrappers for p in wrapper.parameters()}
+    wanted = {place.name for place in places if place.parameter.requires_grad and id(place.parameter) not in kept}
+    if not wanted:
+        raise ValueError(
+            f"This {type(module).__name__} has no trainable parameters to generate. Name some with `names`, or set "
+            "their `requires_grad`."
+        )
+    return wanted
+
+
+def _named(places: list[Place], names: str | Sequence[str], module: nn.Module) -> set[str]:
+    wanted: set[str] = set()
+    for name in [names] if isinstance(names, str) else names:
+        found = {place.name for place in places if place.name == name or place.name.startswith(f"{name}.")}
+        if not found:
+            near = difflib.get_close_matches(name, [place.name for place in places], 1)
+            hint = f"Did you mean {near[0]!r}?" if near else "See its `named_parameters()`."
+            raise ValueError(
+                f"`names` has {name!r}, which matches no parameter of this {type(module).__name__}. {hint}"
+            )
+        wanted |= found
+    if not wanted:
+        raise ValueError("`names` is empty, so there is nothing to generate. Leave it out for all trainable ones.")
+    return wanted
+
+
+def _region(parameter: nn.Parameter) -> Any:
+    """Return a key that two Parameters share if they are the same numbers in memory."""
+    if isinstance(parameter, DTensor) or is_lazy(parameter) or parameter.is_meta or not parameter.numel():
+        return id(parameter)
+    return parameter.data_ptr(), parameter.numel()
+
+
+def _check(place: Place) -> None:
+    parameter, owner = place.parameter, place.module
+    if is_lazy(parameter):
+        raise ValueError(f"{place.name} has no shape yet. Pass a batch through the model first.")
+    if not parameter.is_floating_point():
+        raise TypeError(
+            f"{place.name} is {parameter.dtype}, and only float tensors can be generated. Leave it out of `names`, or "
+            "dequantise it."
+        )
+    if isinstance(parameter, DTensor):
+        raise ValueError(f"{place.name} is sharded already. Call `generate` before sharding the model.")
+    if parameter.is_meta:
+        raise ValueError(f"{place.name} is on the meta device, without values to start from. Load the model first.")
+    if getattr(owner, "max_norm", None) is not None:
+        raise ValueError(
+            f"{place.name} is written in place at each step, because its layer has `max_norm`. Leave it out of "
+            "`names`, or set `max_norm`=None."
+        )
+    if getattr(owner, "sparse", False):
+        raise ValueError(f"{place.name} has sparse gradients, which end in its layer. Set `sparse`=False there.")
+
+
+def _oriented(group: list[Place]) -> list[Place]:
+    first = group[0].parameter
+    oriented = []
+    for place in group:
+        parameter = place.parameter
+        if (parameter.shape, parameter.stride()) == (first.shape, first.stride()):
+            oriented.append(place)
+        elif parameter.dim() == 2 and (parameter.t().shape, parameter.t().stride()) == (first.shape, first.stride()):
+            oriented.append(place._replace(is_transposed=True))
+        else:
+            raise ValueError(
+                f"{place.name} and {group[0].name} share their numbers in different shapes, which one generated "
+                "tensor cannot have. Leave both out of `names`, or untie them."
+            )
+    return oriented
