@@ -50,17 +50,33 @@ class _Windows(NamedTuple):
     factors: Tensor
 
 
-def _split(blocks: Sequence[Block], size: int) -> list[list[int]]:
-    """Cut the sequence of blocks where more than `size` qubits would be touched."""
-    parts: list[list[int]] = [[]]
-    touched: set[int] = set()
-    for i, block in enumerate(blocks):
-        if len(touched | set(block)) > size:
-            parts.append([])
-            touched = set()
-        touched |= set(block)
-        parts[-1].append(i)
-    return parts
+def _fitting(blocks: Sequence[Block], waiting: Sequence[int], qubits: set[int]) -> list[int]:
+    """Return those of the waiting blocks that touch only these qubits and wait for no block left out."""
+    taken, blocked = [], set()
+    for i in waiting:
+        if qubits.issuperset(blocks[i]) and blocked.isdisjoint(blocks[i]):
+            taken.append(i)
+        else:
+            blocked.update(blocks[i])
+            if blocked >= qubits:
+                break
+    return taken
+
+
+def _split(blocks: Sequence[Block], size: int) -> list[tuple[tuple[int, ...], list[int]]]:
+    """Distribute the blocks over windows of `size` qubits, each grown by the qubit that lets most blocks in."""
+    waiting, windows = list(range(len(blocks))), []
+    while waiting:
+        nearest = list(dict.fromkeys(q for i in waiting for q in blocks[i]))  # by their next block
+        nearest += sorted(set(range(size)) - set(nearest))
+        qubits = set(blocks[waiting[0]])
+        while len(qubits) < size:
+            others = [q for q in nearest if q not in qubits]
+            qubits.add(max(others, key=lambda q: len(_fitting(blocks, waiting, qubits | {q}))))
+        taken = _fitting(blocks, waiting, qubits)
+        windows.append((tuple(sorted(qubits)), taken))
+        waiting = [i for i in waiting if i not in set(taken)]
+    return windows
 
 
 def _factor(block: Block, qubits: tuple[int, ...]) -> Tensor:
@@ -80,22 +96,18 @@ def _factor(block: Block, qubits: tuple[int, ...]) -> Tensor:
 @lru_cache(maxsize=64)
 def _windows(n_qubits: int, connectivity: int, n_layers: int, dtype: torch.dtype, device: torch.device) -> _Windows:
     blocks = layer_blocks(n_qubits, connectivity) * n_layers
-    size = min(n_qubits, max(WINDOW_QUBITS, 2))
+    size = min(n_qubits, WINDOW_QUBITS)
     parts = _split(blocks, size)
-    longest = max(map(len, parts))
+    longest = max(len(taken) for _, taken in parts)
     length = 1 << (longest - 1).bit_length()  # they are multiplied in pairs
     angles = torch.full((len(parts), length), len(blocks))
     factors = torch.zeros(2, len(parts), length, 2**size, 2**size)
     factors[0] = torch.eye(2**size)
-    qubits = []
-    for w, part in enumerate(parts):
-        own = {q for i in part for q in blocks[i]}
-        others = [q for q in range(n_qubits) if q not in own]
-        qubits.append((*sorted(own), *others[: size - len(own)]))
-        angles[w, : len(part)] = torch.tensor(part)
-        for k, i in enumerate(part):
-            factors[:, w, k] = _factor(blocks[i], qubits[-1])
-    return _Windows(qubits, angles.to(device), factors.to(device, dtype))
+    for w, (qubits, taken) in enumerate(parts):
+        angles[w, : len(taken)] = torch.tensor(taken)
+        for k, i in enumerate(taken):
+            factors[:, w, k] = _factor(blocks[i], qubits)
+    return _Windows([qubits for qubits, _ in parts], angles.to(device), factors.to(device, dtype))
 
 
 def _matrices(angles: Tensor, windows: _Windows) -> Tensor:

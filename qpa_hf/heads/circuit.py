@@ -40,7 +40,7 @@ class MeasuredCircuit:
             Shape (2**n_measured, batch).
         """
         states = product_states(uploads)
-        for layer in angles[: self.n_reuploads].split(1):
+        for layer in angles[: self.n_reuploads].unsqueeze(1):
             states = rotate(run_blocks(states[None], layer[None], self.connectivity)[0], uploads)
         states = run_blocks(states[None], angles[None, self.n_reuploads :], self.connectivity)[0]
         return self._marginal(states)

@@ -18,7 +18,8 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
-        "`QuantumHeadClassifier` needs scikit-learn. Install it with `pip install 'qpa-hf[heads]'`, or use `QuantumHead`."
+        "`QuantumHeadClassifier` needs scikit-learn. Install it with `pip install 'qpa-hf[quality]'`, or use "
+        "`QuantumHead`."
     ) from error
 
 PREDICTED_TOGETHER = 1024  # rows: the states of more would leave the caches

@@ -62,9 +62,8 @@ class PauliErrors:
         strings = 4 ** len(qubits) - 1
         index = torch.zeros(self.n_columns, dtype=torch.long)
         if probability > 0:
-            index = torch.where(
-                drawn < probability, 1 + (drawn / probability * strings).long().clamp(max=strings - 1), 0
-            )
+            string = 1 + (drawn / probability * strings).long().clamp(max=strings - 1)
+            index = torch.where(drawn < probability, string, 0)
         for place, qubit in enumerate(qubits):
             self.x[qubit] ^= (index >> (2 * place) & 1).bool()
             self.z[qubit] ^= (index >> (2 * place + 1) & 1).bool()

@@ -113,7 +113,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         return (found.flatten(0, 1) if how.fusion == "concatenate" else found.mean(0)).t()
 
     def _measure(self, latent: Tensor) -> Tensor:
-        """Return what measurements give, shape (2**n_measured, batch), from latent vectors (n_latent_values, batch)."""
+        """Return what is measured, (2**n_measured, batch), given latent vectors (n_latent_values, batch)."""
         how = self.settings
         uploads = F.pad(latent * ANGLE_SCALE, (0, 0, 0, how.n_qubits - len(latent)))
         circuit = MeasuredCircuit(how.n_reuploads, how.connectivity, how.n_measured)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -30,7 +33,7 @@ def amplitude_states(embeddings: Tensor, n_qubits: int, constant: float) -> Tens
 
 
 def product_states(angles: Tensor) -> Tensor:
-    """Return the states that R_Y makes of |0...0>.
+    """Return the states that R_Y makes of |0...0>, once differentiable.
 
     Args:
         angles: radians, shape (n_qubits, batch).
@@ -39,18 +42,14 @@ def product_states(angles: Tensor) -> Tensor:
         Shape (2**n_qubits, batch).
 
     Example:
-        >>> product_states(torch.tensor([[torch.pi], [0.0]])).round(decimals=3).squeeze()  # |10>
-        tensor([-0.,  0.,  1.,  0.])
+        >>> product_states(torch.tensor([[torch.pi], [0.0]])).abs().round(decimals=3).squeeze()  # |10>
+        tensor([0., 0., 1., 0.])
     """
-    first, *others = torch.stack((torch.cos(angles / 2), torch.sin(angles / 2)), 1)  # (2, batch) each
-    states = first
-    for qubit in others:
-        states = (states.unsqueeze(1) * qubit).flatten(0, 1)
-    return states
+    return _Rotated.apply(None, angles)
 
 
 def rotate(states: Tensor, angles: Tensor) -> Tensor:
-    """Apply R_Y to all qubits, other angles for each state of the batch.
+    """Apply R_Y to all qubits, other angles for each state of the batch; once differentiable.
 
     Args:
         states: shape (2**n_qubits, batch).
@@ -59,23 +58,52 @@ def rotate(states: Tensor, angles: Tensor) -> Tensor:
     Returns:
         Shape (2**n_qubits, batch).
     """
-    n_qubits, batch = angles.shape
-    cos, sin = torch.cos(angles.t() / 2), torch.sin(angles.t() / 2)
-    turns = torch.stack((cos, -sin, sin, cos), -1).view(batch, n_qubits, 2, 2)
-    n_high = n_qubits // 2
-    rows = states.t().reshape(batch, 2**n_high, -1)
-    rows = torch.bmm(rows, _kronecker(turns[:, n_high:]).mT)
-    if n_high:
-        rows = torch.bmm(_kronecker(turns[:, :n_high]), rows)
-    return rows.reshape(batch, -1).t()
+    return _Rotated.apply(states, angles)
 
 
-def _kronecker(matrices: Tensor) -> Tensor:
-    """Return the product over dimension 1: (batch, n, 2, 2) to (batch, 2**n, 2**n)."""
-    product, *others = matrices.unbind(1)
-    for matrix in others:
-        product = torch.einsum("bij,bkl->bikjl", product, matrix).flatten(1, 2).flatten(2, 3)
-    return product
+def _halves(states: Tensor, qubit: int) -> tuple[Tensor, Tensor]:
+    """Return the amplitudes where a qubit is 0 and where it is 1, as views."""
+    low, high = states.view(2**qubit, 2, -1, states.shape[1]).unbind(1)
+    return low, high
+
+
+def _turn(states: Tensor, angles: Tensor) -> Tensor:
+    turned = states.clone(memory_format=torch.contiguous_format)
+    for qubit, (cos, sin) in enumerate(zip(torch.cos(angles / 2), torch.sin(angles / 2), strict=True)):
+        low, high = _halves(turned, qubit)
+        new_low = (low * cos).addcmul_(high, sin, value=-1)
+        high.mul_(cos).addcmul_(low, sin)
+        low.copy_(new_low)
+    return turned
+
+
+def _outer(angles: Tensor) -> Tensor:
+    states, *others = torch.stack((torch.cos(angles / 2), torch.sin(angles / 2)), 1)  # (2, batch) each
+    for qubit in others:
+        states = (states.unsqueeze(1) * qubit).flatten(0, 1)
+    return states
+
+
+class _Rotated(torch.autograd.Function):
+    """All rotations of a layer commute, so every angle's gradient follows from the states after the layer."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor | None, angles: Tensor) -> Tensor:
+        rotated = _outer(angles) if states is None else _turn(states, angles)
+        ctx.save_for_backward(rotated, angles)
+        return rotated
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
+        rotated, angles = ctx.saved_tensors
+        grad = grad.contiguous()
+        slopes = []
+        for qubit in range(len(angles)):
+            (low, high), (grad_low, grad_high) = _halves(rotated, qubit), _halves(grad, qubit)
+            slopes.append((grad_high * low).addcmul_(grad_low, high, value=-1).sum((0, 1)) / 2)
+        grad_states = _turn(grad, -angles) if ctx.needs_input_grad[0] else None
+        return grad_states, torch.stack(slopes)
 
 
 def z_expectations(states: Tensor, n_measured: int) -> Tensor:
