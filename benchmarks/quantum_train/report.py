@@ -1,0 +1,186 @@
+"""The study's report, made from the tasks' files alone: a table and sentences for each, and one picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.quality import merged
+from benchmarks.quality.merged import Merged
+from benchmarks.quality.summary import Interval, Result, Summary
+from benchmarks.quantum_train.arms import ARMS, DIRECT
+from benchmarks.quantum_train.protocol import loss
+from qpa_hf.checkpoint import write_text
+from qpa_hf.comparison import FEWEST_SEEDS
+from qpa_hf.plots import is_available
+
+COLORS = {
+    "direct": "black",
+    "original": "tab:orange",
+    "values": "tab:olive",
+    "chunks": "tab:red",
+    "control": "tab:gray",
+    "random subspace": "tab:blue",
+}
+
+
+def write(folder: Path, tasks: Sequence[str]) -> list[Path]:
+    """Write quantum_train.md and .png of the tasks that have a file in a folder; return what was written."""
+    paths = [folder / f"quantum_train_{name}.json" for name in tasks]
+    found = [merged.read(path) for path in paths if path.is_file()]
+    text = "\n".join(line for one in found for line in _section(one))
+    written = [folder / "quantum_train.md"]
+    write_text(written[0], f"# Quantum-Train\n\n{text}")
+    if is_available():
+        written.append(_picture(found, folder / "quantum_train.png"))
+    return written
+
+
+def summarize(found: Merged) -> Summary:
+    """Return every arm's reported runs; `losses` is the measure, with a minus where more is better."""
+    results = [_result(name, found) for name in ARMS if any(row["arm"] == name for row in _final(found))]
+    return Summary(found["task"], sorted(results, key=lambda one: (one.n_trainable, one.arm)), {})
+
+
+def _final(found: Merged) -> list[dict[str, Any]]:
+    return [row for row in found["runs"] if row["part"] == "test"]
+
+
+def _result(name: str, found: Merged) -> Result:
+    about, measure, grid = found["arms"][name], found["measure"], found["protocol"]["rates"]
+    rows = [row for row in _final(found) if row["arm"] == name]
+    rate = rows[0]["rate"]
+    tuning = [row for row in found["runs"] if row["arm"] == name and row["part"] != "test" and row["rate"] == rate]
+    sign = -1 if measure["is_higher_better"] else 1
+    return Result(
+        arm=name,
+        family=about["family"],
+        control_of=about["control_of"],
+        n_trainable=rows[0]["n_trainable"],
+        rate=rate,
+        is_at_edge=len(grid) > 1 and rate in (min(grid), max(grid)),
+        losses={row["seed"]: math.inf if "diverged" in row else sign * row[measure["name"]] for row in rows},
+        development=fmean(map(loss, tuning)),
+        metrics={},
+        seconds=fmean(row["seconds"] for row in rows),
+    )
+
+
+class Writing:
+    """How a measure is written: in its unit, with the sign that it has for a reader."""
+
+    def __init__(self, measure: dict[str, Any]) -> None:
+        self.name, self.unit = measure["name"], measure["unit"]
+        self._factor = (-1 if measure["is_higher_better"] else 1) * (100 if self.unit == "%" else 1)
+        self._format = ".4f" if self.unit == "ppm" else ".1f"
+
+    def value(self, found: float, sign: str = "") -> str:
+        """Return a number of `Result.losses`, or a difference of two."""
+        return format(self.number(found), sign + self._format)
+
+    def number(self, found: float) -> float:
+        """Return it as a number in the measure's unit."""
+        return self._factor * found
+
+    def range(self, interval: Interval | None, sign: str = "") -> str:
+        """Return an interval of such numbers, the lower one first."""
+        if interval is None:
+            return ""
+        low, high = sorted(map(self.number, interval))
+        return f" [{low:{sign}{self._format}}, {high:{sign}{self._format}}]"
+
+
+def _section(found: Merged) -> list[str]:
+    summary, writing = summarize(found), Writing(found["measure"])
+    whole = next((one.n_trainable for one in summary.results if one.arm == DIRECT), None)
+    front = {one.arm for one in summary.front()}
+    head = ["arm", "trained numbers", "of the network", "rate", f"{writing.name} ({writing.unit})", "s"]
+    lines = [f"## {summary.task}: {found['network']}", "", _row(head), _row(["---"] * len(head))]
+    for one in summary.results:
+        cells = [
+            f"**{one.arm}**" if one.arm in front else one.arm,
+            f"{one.n_trainable:,}",
+            f"{one.n_trainable / whole:.0%}" if whole else "",
+            f"{one.rate:g}{' (edge)' if one.is_at_edge else ''}",
+            writing.value(one.mean) + writing.range(one.interval),
+            f"{one.seconds:.1f}",
+        ]
+        lines.append(_row(cells))
+    n_seeds = sorted({len(one.losses) for one in summary.results})
+    references = "; ".join(f"{name}: {_reference(value, writing)}" for name, value in found["references"].items())
+    return [
+        *lines,
+        "",
+        f"Means and 95 % bootstrap intervals over {' or '.join(map(str, n_seeds))} seeds, which cover what a seed "
+        "changes and not the choice of the test part; bold: no arm with as few numbers has a better mean. Rates of "
+        f"the grid: {', '.join(f'{rate:g}' for rate in found['protocol']['rates'])}. Settings: "
+        f"`{json.dumps(found['settings'])}`. Without a network: {references} {writing.unit}.",
+        "",
+        *(f"- {line}" for line in sentences(summary, writing)),
+        "",
+    ]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _reference(value: float, writing: Writing) -> str:
+    return writing.value(value).lstrip("-")
+
+
+def sentences(summary: Summary, writing: Writing) -> list[str]:
+    """Say of each arm that answers another how far apart they are."""
+    known, lines = summary.by_name(), []
+    for answer in summary.results:
+        if answer.control_of not in known:
+            continue
+        ours = known[answer.control_of]
+        gap = ours.minus(answer)
+        start = f"{ours.arm} ({ours.n_trainable:,}) minus {answer.arm} ({answer.n_trainable:,})"
+        if gap.interval is None:
+            lines.append(f"{start} is undecided: a run diverged, or there are fewer than {FEWEST_SEEDS} seeds.")
+            continue
+        verdict = "better" if gap.is_below else "worse" if gap.is_above else "no difference is shown"
+        difference = f"{writing.value(gap.mean, '+')}{writing.range(gap.interval, '+')} {writing.unit}"
+        lines.append(f"{start}: {difference}, {verdict}.")
+    return lines
+
+
+def _picture(tasks: list[Merged], path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6 * len(tasks), 5.5), layout="constrained")
+    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    for axes, found in zip(panels, tasks, strict=True):
+        _panel(axes, found)
+    panels[0].legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _panel(axes: Any, found: Merged) -> None:
+    summary, writing = summarize(found), Writing(found["measure"])
+    for family, color in COLORS.items():
+        own = [one for one in summary.results if one.family == family and math.isfinite(one.mean)]
+        means = [writing.number(one.mean) for one in own]
+        ends = [sorted(map(writing.number, one.interval or (one.mean, one.mean))) for one in own]
+        bars = [
+            [max(0.0, mean - low) for mean, (low, _) in zip(means, ends, strict=True)],
+            [max(0.0, high - mean) for mean, (_, high) in zip(means, ends, strict=True)],
+        ]
+        sizes = [one.n_trainable for one in own]
+        axes.errorbar(sizes, means, bars, marker="o", linestyle="none", color=color, label=family, alpha=0.8)
+    for name, value in found["references"].items():
+        axes.axhline(float(_reference(value, writing)), color="black", linestyle=":", linewidth=0.7)
+        axes.annotate(name, (0.02, float(_reference(value, writing))), xycoords=("axes fraction", "data"), fontsize=6)
+    axes.set(
+        xlabel="trained numbers",
+        ylabel=f"test {writing.name} ({writing.unit})",
+        xscale="log",
+        title=f"{summary.task}: {found['network']}",
+    )
