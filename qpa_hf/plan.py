@@ -16,7 +16,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
 from transformers import AutoModelForSequenceClassification as AutoModelForClassification
 
-from qpa_hf.circuit import ANSATZE, memory_bytes, n_measured, n_simulated
+from qpa_hf.budget import Budget, budget, budgets
+from qpa_hf.circuit import ANSATZE, memory_bytes, n_simulated
 from qpa_hf.generator import FLOAT_BYTES, GeneratorSpec
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
@@ -44,9 +45,8 @@ class PlanRow:
     n_hidden: int
     n_output: int
     n_trainable: int
-    circuits_per_step: int  # measured in one step of training, those of the gradient's estimator included
-    shots_per_step: int  # of all of them; 0 for exact probabilities
-    jobs_per_step: int  # submitted to a device; one more each time an adapter is evaluated or saved after training
+    measuring: Budget  # what the configuration's own estimator measures
+    estimators: tuple[Budget, ...]  # what each one would; none without shots
     percent_of_target: float  # of the weights of the adapted layers
     percent_of_lora: float
     generator_flops: int  # one forward; the backward takes about twice as many
@@ -69,12 +69,27 @@ class Plan:
         columns = {
             name: column for name, column in COLUMNS.items() if name not in SELDOM or any(map(column, self.rows))
         }
-        lines = [tuple(columns), *(tuple(_cell(column(row)) for column in columns.values()) for row in self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        table = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+        table = _aligned([list(columns), *([_cell(column(row)) for column in columns.values()] for row in self.rows)])
         n_values, n_lora = self.rows[0].n_values, self.rows[0].n_lora
         own = "LoRA's own count" if n_values == n_lora else f"LoRA itself: {n_lora:,}"
-        return f"{n_values:,} numbers to generate ({own})\n{table}"
+        return "\n".join([f"{n_values:,} numbers to generate ({own})", table, *self._measuring()])
+
+    def _measuring(self) -> list[str]:
+        """Return what is measured, a line for each estimator; nothing where no shots are drawn."""
+        lines = [
+            [f"{row.chunk_size:,}", one.gradient + (" *" if one.gradient == row.measuring.gradient else "")]
+            + [f"{getattr(one, name):,}" for name in MEASURED]
+            for row in self.rows
+            for one in row.estimators
+        ]
+        if not lines:
+            return []
+        n_steps = self.rows[0].measuring.n_steps
+        return [
+            f"Measured in {n_steps:,} step{'s' * (n_steps != 1)}, by estimator of the angles' gradient (*: this one); "
+            "on a device one job more each time the adapter is evaluated or saved:",
+            _aligned([["chunk", "estimator", *(name.replace("_per_", "/") for name in MEASURED)], *lines]),
+        ]
 
 
 # What `str(plan)` shows of a row; the columns in `SELDOM` only where one of them is not zero.
@@ -88,15 +103,18 @@ COLUMNS: dict[str, Callable[[PlanRow], Any]] = {
     "trainable": lambda r: r.n_trainable,
     "% target": lambda r: r.percent_of_target,
     "% LoRA": lambda r: r.percent_of_lora,
-    "circuits/step": lambda r: r.circuits_per_step if r.shots_per_step else 0,
-    "shots/step": lambda r: r.shots_per_step,
-    "jobs/step": lambda r: r.jobs_per_step,
     "MFLOP": lambda r: r.generator_flops / 1e6,
     "memory": lambda r: _size(r.generator_bytes),
     "native": lambda r: _size(r.native_bytes),
     "materialized": lambda r: _size(r.materialized_bytes),
 }
-SELDOM = ("interpolation", "circuits/step", "shots/step", "jobs/step")
+SELDOM = ("interpolation",)
+MEASURED = tuple(f"{what}_per_{span}" for span in ("step", "run") for what in ("circuits", "shots", "jobs"))
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
 
 
 def _cell(value: Any) -> str:
@@ -112,7 +130,10 @@ def _size(n_bytes: float) -> str:
 
 
 def plan(
-    config: QPAConfig, model: nn.Module | PretrainedConfig | str, chunk_sizes: Sequence[int] | None = None
+    config: QPAConfig,
+    model: nn.Module | PretrainedConfig | str,
+    chunk_sizes: Sequence[int] | None = None,
+    n_steps: int = 1,
 ) -> Plan:
     """Return what a configuration costs on a model, without loading any weights.
 
@@ -120,9 +141,10 @@ def plan(
         config: the adapter; its `task_type` chooses the model's head where only a configuration is given.
         model: a `transformers` configuration, the name or directory of one, or a model (its shapes are used).
         chunk_sizes: several chunk sizes to put side by side; only the configuration's own if None.
+        n_steps: of training, for what a run measures.
 
     Raises:
-        ValueError: if the configuration's targets match nothing.
+        ValueError: if the configuration's targets match nothing, or `n_steps` is less than 1.
 
     Example:
         >>> from transformers import GPT2Config
@@ -130,13 +152,15 @@ def plan(
         >>> plan(QPAConfig.paper(2048, **lora), GPT2Config()).rows[0].n_trainable
         106264
     """
+    if n_steps < 1:
+        raise ValueError(f"`n_steps`={n_steps} is not allowed. Set it to at least 1.")
     slots, n_target = _shapes(config, model)
     rows = []
     for chunk_size in chunk_sizes or [config.chunk_size]:
         sized = copy.copy(config)
         sized.chunk_size = chunk_size
         sized.__post_init__()
-        rows.append(_row(sized, own_slots(slots), n_target))
+        rows.append(_row(sized, own_slots(slots), n_target, n_steps))
     return Plan(rows)
 
 
@@ -164,7 +188,7 @@ def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tup
     return slots, sum(weights.values())
 
 
-def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
+def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_steps: int) -> PlanRow:
     spec = config.generator_spec(n_generated(config, slots))
     n_lora = sum(math.prod(slot.shape) for slot in slots)
     basis = basis_of(config, slots)
@@ -185,7 +209,7 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
     circuit_flops = 3 * states * spec.n_qubits * spec.circuit_depth * n_rotations if has_circuit else 0
     mapping_flops = 2 * spec.n_chunks * sum(out * width for out, width in spec.layer_shapes)
     hidden = spec.n_chunks * sum(spec.mapping_widths)
-    n_measurements, circuit_bytes = _circuits(spec) if has_circuit else (0, 0)
+    circuit_bytes = _circuit_bytes(spec) if has_circuit else 0
     return PlanRow(
         chunk_size=spec.chunk_size,
         n_lora=n_lora,
@@ -198,9 +222,8 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
         n_hidden=spec.n_hidden,
         n_output=spec.n_output,
         n_trainable=spec.n_trainable,
-        circuits_per_step=n_measurements,
-        shots_per_step=n_measurements * (spec.n_shots or 0),
-        jobs_per_step=1 if spec.device and has_circuit else 0,
+        measuring=budget(spec, spec.gradient, n_steps),
+        estimators=tuple(budgets(spec, n_steps)) if has_circuit and spec.n_shots else (),
         percent_of_target=100 * spec.n_trainable / n_target,
         percent_of_lora=100 * spec.n_trainable / n_lora,
         generator_flops=circuit_flops + mapping_flops,
@@ -210,11 +233,8 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int) -> PlanRow:
     )
 
 
-def _circuits(spec: GeneratorSpec) -> tuple[int, int]:
-    """Return how many circuits a step of training measures, and the bytes of those simulated at a time."""
+def _circuit_bytes(spec: GeneratorSpec) -> int:
+    """Return the memory of the circuits that are simulated at a time."""
     gradient, n_angles = spec.gradient if spec.train_circuit else "none", math.prod(spec.angles_shape[1:])
     n_at_a_time = n_simulated(gradient, n_angles, spec.n_circuits, spec.n_qubits)
-    n_bytes = max(
-        memory_bytes(spec.n_qubits, spec.circuit_depth, n, spec.ansatz) for n in (spec.n_circuits, n_at_a_time)
-    )
-    return spec.n_circuits * n_measured(gradient, n_angles), n_bytes
+    return max(memory_bytes(spec.n_qubits, spec.circuit_depth, n, spec.ansatz) for n in (spec.n_circuits, n_at_a_time))

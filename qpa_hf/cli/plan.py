@@ -20,14 +20,21 @@ def plan(
     chunk_size: Annotated[list[int] | None, typer.Option(help="Chunk size; repeat to compare several.")] = None,
     paper: Annotated[bool, typer.Option(help="Use the paper's generator.")] = False,
     task_type: Annotated[str, typer.Option(help="Task, as in PEFT's configurations.")] = "CAUSAL_LM",
+    shots: Annotated[str | None, typer.Option(help='Measurements of a circuit; "20x": of each basis state.')] = None,
+    device: Annotated[str | None, typer.Option(help="That measures: fake_torino, fake_fez, or 'ibm_...'.")] = None,
+    steps: Annotated[int, typer.Option(help="Of training, for the circuits, shots and jobs of a run.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Say what an adapter costs: qubits, trainable numbers, memory, checkpoint sizes. Loads no weights."""
+    """Say what an adapter costs: qubits, trainable numbers, memory, checkpoint sizes, and what its circuits' shots
+    come to. Loads no weights, asks no device.
+    """
     targets = "all-linear" if target == ["all-linear"] else target
     lora: dict[str, Any] = {"r": r, "target_modules": targets, "task_type": task_type}
+    lora |= {"shots": int(shots) if shots and shots.isdecimal() else shots}
+    lora |= {"backend": "ibm", "device": device} if device else {}
     sizes = chunk_size or [QPAConfig().chunk_size]
     config = QPAConfig.paper(sizes[0], **lora) if paper else QPAConfig(chunk_size=sizes[0], **lora)
-    result = plan_costs(config, model, sizes)
+    result = plan_costs(config, model, sizes, steps)
     print(json.dumps(result.to_dict(), indent=2) if as_json else result)
 
 

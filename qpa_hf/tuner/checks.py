@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS, check_shots
-from qpa_hf.circuit.device import FAKE_MACHINES
+from qpa_hf.circuit.device import FAKE_MACHINES, require_extra
 from qpa_hf.circuit.noise import DEVICES
 from qpa_hf.generator import ACTIVATIONS, FEATURES, INTERPOLATIONS, SOURCES, STARTS
 
@@ -42,6 +42,7 @@ def check(config: Any) -> None:
     Raises:
         ValueError: for a value out of range.
         TypeError: for a value of the wrong kind.
+        ImportError: if the backend needs a library that is not installed.
     """
     for name in COUNTS:
         value = getattr(config, name)
@@ -73,6 +74,8 @@ def check(config: Any) -> None:
                 f"`{name}`={value!r} is not possible with `{other}`={found!r}, because {reason}. Use "
                 f"{other}={allowed!r}."
             )
+    if config.device is not None and config.layout is None:  # a checkpoint has a layout, and needs no device
+        require_extra(config.device)
 
 
 def _check_widths(config: Any) -> None:

@@ -95,6 +95,7 @@ class QPAConfig(LoraConfig):
     Raises:
         ValueError: for a value out of range, or a LoRA variant that cannot be generated.
         TypeError: for a value of the wrong kind, or an unknown field.
+        ImportError: if the backend is "ibm" and the extra `noise` is not installed.
 
     Example:
         >>> QPAConfig(r=4, target_modules=["lm_head"]).generator_spec(204_100).n_qubits

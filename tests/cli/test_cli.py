@@ -24,6 +24,13 @@ def test_plan_reads_only_the_configuration(qpa, tmp_path):
     assert [row["chunk_size"] for row in json.loads(result.out)] == [16, 32]
 
 
+def test_plan_says_what_a_run_measures(qpa, tmp_path):
+    build("gpt2").config.save_pretrained(tmp_path)
+    result = qpa("plan", tmp_path, "--target", "c_attn", "--shots", "20x", "--steps", 10, "--json")
+    measuring = json.loads(result.out)[0]["measuring"]
+    assert measuring["shots_per_run"] == 10 * measuring["shots_per_step"] > 0
+
+
 @pytest.fixture
 def native(tmp_path):
     adapted("llama", target_modules=["q_proj"]).save_pretrained(tmp_path / "native")

@@ -195,7 +195,7 @@ def test_every_trained_number_is_counted(interpolation):
 def test_plan_says_what_a_step_measures():
     config = QPAConfig.paper(2048, r=4, target_modules=["lm_head"], task_type="CAUSAL_LM", shots="20x")
     row = plan(config, GPT2Config()).rows[0]
-    assert (row.circuits_per_step, row.shots_per_step) == (113, 113 * 20 * 128)
+    assert (row.measuring.circuits_per_step, row.measuring.shots_per_step) == (113, 113 * 20 * 128)
 
 
 BAD_SETTINGS = [

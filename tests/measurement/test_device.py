@@ -5,10 +5,10 @@ import json
 
 import pytest
 import torch
-from helpers import adapted, logits
+from helpers import logits
 from models import build
 from peft import PeftModel
-from test_trainer import TARGETS, trainer
+from test_trainer import trainer
 from transformers import GPT2Config
 
 from qpa_hf import QPAConfig, materialize, plan
@@ -50,10 +50,27 @@ def test_an_interrupted_run_repeats_no_job_and_its_checkpoint_needs_no_device(tm
     assert json.loads((tmp_path / "plain" / "adapter_config.json").read_text())["peft_type"] == "LORA"
 
 
+@needs_runtime
 def test_plan_says_how_many_jobs_and_shots_a_step_is():
     config = QPAConfig.paper(2048, r=4, target_modules=["lm_head"], task_type="CAUSAL_LM", **DEVICE)
     row = plan(config, GPT2Config()).rows[0]
-    assert (row.jobs_per_step, row.circuits_per_step, row.shots_per_step) == (1, 113, 113 * 50)
+    step = row.measuring
+    assert (step.jobs_per_step, step.circuits_per_step, step.shots_per_step) == (1, 113, 113 * 50)
+
+
+@needs_runtime
+def test_plan_compares_the_estimators_over_a_run_before_anything_starts():
+    config = QPAConfig.paper(2048, r=4, target_modules=["lm_head"], task_type="CAUSAL_LM", **DEVICE)
+    result = plan(config, GPT2Config(), n_steps=1000)
+    found = {
+        one.gradient: (one.circuits_per_run, one.shots_per_run, one.jobs_per_run) for one in result.rows[0].estimators
+    }
+    assert found == {
+        "parameter_shift": (113_000, 5_650_000, 1000),
+        "spsa": (17_000, 850_000, 1000),
+        "none": (1000, 50_000, 1000),
+    }
+    assert "parameter_shift *" in str(result)
 
 
 BAD = [
@@ -74,7 +91,11 @@ def test_bad_settings_are_named(settings, message):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("qiskit_ibm_runtime") is not None, reason="the extra is installed")
-def test_a_missing_extra_is_named(tmp_path):
-    model = adapted("llama", target_modules=TARGETS, device_folder=str(tmp_path), **DEVICE, **SMALL)
-    with pytest.raises(ImportError, match=r"qpa-hf\[noise\]"):
-        logits(model, "llama")
+def test_a_missing_extra_is_named_at_once():
+    with pytest.raises(ImportError, match=r"`device`='fake_torino' needs .*qpa-hf\[noise\]"):
+        QPAConfig(**DEVICE)
+
+
+def test_a_checkpoint_needs_no_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert QPAConfig(**DEVICE, layout=[["lora_A", [4, 8], ""]]).device == "fake_torino"

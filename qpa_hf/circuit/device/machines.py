@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,24 @@ from qpa_hf.circuit.noise.snapshot import find_snapshot
 
 FAKE_MACHINES = {"fake_torino": "torino", "fake_fez": "fez"}
 REAL_PREFIX = "ibm_"
+
+
+def require_extra(name: str) -> None:
+    """Raise if a library that a device needs is not installed; none is imported.
+
+    Args:
+        name: of the device; the fake ones are simulated by Aer.
+
+    Raises:
+        ImportError: one sentence that names them and says what to install.
+    """
+    needed = ["qiskit", "qiskit_ibm_runtime", *(["qiskit_aer"] if name in FAKE_MACHINES else [])]
+    missing = [library.replace("_", "-") for library in needed if importlib.util.find_spec(library) is None]
+    if missing:
+        raise ImportError(
+            f"`device`={name!r} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            "installed. Install the extra with `pip install 'qpa-hf[noise]'`, or use backend='exact'."
+        )
 
 
 @dataclass(frozen=True, eq=False)
