@@ -76,7 +76,7 @@ class Writing:
     def __init__(self, measure: dict[str, Any]) -> None:
         self.name, self.unit = measure["name"], measure["unit"]
         self._factor = (-1 if measure["is_higher_better"] else 1) * (100 if self.unit == "%" else 1)
-        self._format = ".4f" if self.unit == "ppm" else ".1f"
+        self._format = "z.4f" if self.unit == "ppm" else "z.1f"  # z: no minus before a zero
 
     def value(self, found: float, sign: str = "") -> str:
         """Return a number of `Result.losses`, or a difference of two."""
