@@ -26,6 +26,7 @@ COLORS = {
     "control": "tab:gray",
     "random subspace": "tab:blue",
 }
+TICKS = (200, 500, 1000, 2000, 5000)  # trained numbers
 
 
 def write(folder: Path, tasks: Sequence[str]) -> list[Path]:
@@ -75,23 +76,27 @@ class Writing:
 
     def __init__(self, measure: dict[str, Any]) -> None:
         self.name, self.unit = measure["name"], measure["unit"]
-        self._factor = (-1 if measure["is_higher_better"] else 1) * (100 if self.unit == "%" else 1)
+        self._sign = -1 if measure["is_higher_better"] else 1
         self._format = "z.4f" if self.unit == "ppm" else "z.1f"  # z: no minus before a zero
 
-    def value(self, found: float, sign: str = "") -> str:
-        """Return a number of `Result.losses`, or a difference of two."""
-        return format(self.number(found), sign + self._format)
+    def scaled(self, value: float) -> float:
+        """Return a value of the measure in its unit."""
+        return 100 * value if self.unit == "%" else value
 
     def number(self, found: float) -> float:
-        """Return it as a number in the measure's unit."""
-        return self._factor * found
+        """Return a number of `Result.losses`, or a difference of two, in the measure's unit."""
+        return self.scaled(self._sign * found)
+
+    def text(self, number: float, sign: str = "") -> str:
+        """Write a number that is in the measure's unit."""
+        return format(number, sign + self._format)
 
     def range(self, interval: Interval | None, sign: str = "") -> str:
-        """Return an interval of such numbers, the lower one first."""
+        """Write an interval of `Result.losses`, the lower end first."""
         if interval is None:
             return ""
         low, high = sorted(map(self.number, interval))
-        return f" [{low:{sign}{self._format}}, {high:{sign}{self._format}}]"
+        return f" [{self.text(low, sign)}, {self.text(high, sign)}]"
 
 
 def _section(found: Merged) -> list[str]:
@@ -106,12 +111,14 @@ def _section(found: Merged) -> list[str]:
             f"{one.n_trainable:,}",
             f"{one.n_trainable / whole:.0%}" if whole else "",
             f"{one.rate:g}{' (edge)' if one.is_at_edge else ''}",
-            writing.value(one.mean) + writing.range(one.interval),
+            writing.text(writing.number(one.mean)) + writing.range(one.interval),
             f"{one.seconds:.1f}",
         ]
         lines.append(_row(cells))
     n_seeds = sorted({len(one.losses) for one in summary.results})
-    references = "; ".join(f"{name}: {_reference(value, writing)}" for name, value in found["references"].items())
+    references = "; ".join(
+        f"{name}: {writing.text(writing.scaled(value))}" for name, value in found["references"].items()
+    )
     return [
         *lines,
         "",
@@ -129,10 +136,6 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _reference(value: float, writing: Writing) -> str:
-    return writing.value(value).lstrip("-")
-
-
 def sentences(summary: Summary, writing: Writing) -> list[str]:
     """Say of each arm that answers another how far apart they are."""
     known, lines = summary.by_name(), []
@@ -146,7 +149,7 @@ def sentences(summary: Summary, writing: Writing) -> list[str]:
             lines.append(f"{start} is undecided: a run diverged, or there are fewer than {FEWEST_SEEDS} seeds.")
             continue
         verdict = "better" if gap.is_below else "worse" if gap.is_above else "no difference is shown"
-        difference = f"{writing.value(gap.mean, '+')}{writing.range(gap.interval, '+')} {writing.unit}"
+        difference = f"{writing.text(writing.number(gap.mean), '+')}{writing.range(gap.interval, '+')} {writing.unit}"
         lines.append(f"{start}: {difference}, {verdict}.")
     return lines
 
@@ -154,33 +157,38 @@ def sentences(summary: Summary, writing: Writing) -> list[str]:
 def _picture(tasks: list[Merged], path: Path) -> Path:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6 * len(tasks), 5.5), layout="constrained")
+    figure = Figure(figsize=(7 * len(tasks), 6), layout="constrained")
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axes, found in zip(panels, tasks, strict=True):
         _panel(axes, found)
-    panels[0].legend(fontsize="small")
     figure.savefig(path, dpi=150)
     return path
 
 
 def _panel(axes: Any, found: Merged) -> None:
     summary, writing = summarize(found), Writing(found["measure"])
-    for family, color in COLORS.items():
-        own = [one for one in summary.results if one.family == family and math.isfinite(one.mean)]
-        means = [writing.number(one.mean) for one in own]
-        ends = [sorted(map(writing.number, one.interval or (one.mean, one.mean))) for one in own]
-        bars = [
-            [max(0.0, mean - low) for mean, (low, _) in zip(means, ends, strict=True)],
-            [max(0.0, high - mean) for mean, (_, high) in zip(means, ends, strict=True)],
-        ]
-        sizes = [one.n_trainable for one in own]
-        axes.errorbar(sizes, means, bars, marker="o", linestyle="none", color=color, label=family, alpha=0.8)
+    named: set[str] = set()
+    for one in summary.results:
+        if not math.isfinite(one.mean):
+            continue
+        label = None if one.family in named else one.family
+        named.add(one.family)
+        mean = writing.number(one.mean)
+        low, high = sorted(map(writing.number, one.interval or (one.mean, one.mean)))
+        bars = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
+        axes.errorbar(one.n_trainable, mean, bars, marker="o", color=COLORS[one.family], label=label, alpha=0.8)
+        if one.family != "control":  # they stand close to the arms that they control
+            axes.annotate(one.arm, (one.n_trainable, mean), (4, 3), fontsize=5, textcoords="offset points")
     for name, value in found["references"].items():
-        axes.axhline(float(_reference(value, writing)), color="black", linestyle=":", linewidth=0.7)
-        axes.annotate(name, (0.02, float(_reference(value, writing))), xycoords=("axes fraction", "data"), fontsize=6)
+        axes.axhline(writing.scaled(value), color="black", linestyle=":", linewidth=0.7)
+        axes.annotate(name, (0.02, writing.scaled(value)), xycoords=("axes fraction", "data"), fontsize=6)
     axes.set(
         xlabel="trained numbers",
         ylabel=f"test {writing.name} ({writing.unit})",
         xscale="log",
+        xticks=TICKS,
+        xticklabels=[f"{tick:,}" for tick in TICKS],
         title=f"{summary.task}: {found['network']}",
     )
+    axes.minorticks_off()
+    axes.legend(fontsize="x-small")
