@@ -31,12 +31,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "2 encoders of 2 layers, C = 1": {"n_layers": 2, "n_encoders": 2},
 }
 OURS = "ours"
-CASE_SECONDS = 60
+CASE_SECONDS = 20
 Row = dict[str, Any]
 
 
 class GateByGate:
-    """A head on `torchquantum.QuantumDevice`, one call for each gate; only what multiplies states differs from ours."""
+    """A head whose circuits run on `torchquantum.QuantumDevice`, one call for each gate, the batch in each call."""
 
     def __init__(self, head: QuantumHead) -> None:
         self.head, self.how, self.tq = head, head.settings, load_torchquantum()

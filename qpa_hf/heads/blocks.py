@@ -1,7 +1,8 @@
 """Layers of CNOT + R_Y blocks on a ring of qubits, applied to a batch of states at once.
 
-Consecutive blocks that touch few qubits are multiplied out first: a window. The batch then takes one matrix product
-for each window instead of several passes for each gate. CNOT and R_Y are real, and so are the states.
+Consecutive blocks that turn few qubits are multiplied out first: a window. The batch then takes one matrix product for
+each window instead of several passes for each gate. A qubit that only controls within a window chooses between two
+smaller matrices, which halves the work. CNOT and R_Y are real, and so are the states.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WINDOW_QUBITS = 5  # measured: 4 and 6 take longer at 10 qubits and a batch of 256
+# Of a window, measured at 10 qubits and a batch of 256: smaller ones move the states more often, larger ones compute
+# more for each block.
+TARGETS, CONTROLS = 4, 1
 
 Block = tuple[int, int]  # control and target; twice the same qubit stands for an R_Y alone
 
@@ -40,9 +43,10 @@ class _Windows(NamedTuple):
     """What does not depend on the angles.
 
     Args:
-        qubits: of each window.
+        qubits: of each window, those that only control first.
         angles: which angle each factor has, (W, K); the one after the last stands for none.
-        factors: what the cosine and the sine of half of it multiply, (2, W, K, D, D), D = 2**(qubits of a window).
+        factors: what the cosine and the sine of half of it multiply, (2, W, K, V, D, D), V = 2**(controls),
+            D = 2**(targets).
     """
 
     qubits: list[tuple[int, ...]]
@@ -50,102 +54,141 @@ class _Windows(NamedTuple):
     factors: Tensor
 
 
-def _fitting(blocks: Sequence[Block], waiting: Sequence[int], qubits: set[int]) -> list[int]:
-    """Return those of the waiting blocks that touch only these qubits and wait for no block left out."""
-    taken, blocked = [], set()
+class _Part(NamedTuple):
+    """The blocks of a window: those of the sequence that come next and wait for none left out."""
+
+    taken: list[int]
+    controls: list[int]  # which are no targets
+
+
+def _part(blocks: Sequence[Block], waiting: Sequence[int], targets: set[int]) -> _Part:
+    part, blocked = _Part([], []), set()
     for i in waiting:
-        if qubits.issuperset(blocks[i]) and blocked.isdisjoint(blocks[i]):
-            taken.append(i)
+        control, target = blocks[i]
+        is_free = target in targets and control not in blocked and target not in blocked
+        is_new = control not in targets and control not in part.controls
+        if is_free and (not is_new or len(part.controls) < CONTROLS):
+            part.taken.append(i)
+            part.controls.extend([control] if is_new else [])
         else:
             blocked.update(blocks[i])
-            if blocked >= qubits:
+            if blocked >= targets:
                 break
-    return taken
+    return part
 
 
-def _split(blocks: Sequence[Block], size: int) -> list[tuple[tuple[int, ...], list[int]]]:
-    """Distribute the blocks over windows of `size` qubits, each grown by the qubit that lets most blocks in."""
+def _split(blocks: Sequence[Block], n_qubits: int) -> list[tuple[tuple[int, ...], tuple[int, ...], list[int]]]:
+    """Distribute the blocks over windows: their controls, their targets and their blocks.
+
+    A window grows by the target that lets most blocks in; where that is equal, by the one whose next block is nearest.
+    """
     waiting, windows = list(range(len(blocks))), []
+    n_targets = min(TARGETS, n_qubits)
+    n_controls = min(CONTROLS, n_qubits - n_targets)
     while waiting:
-        nearest = list(dict.fromkeys(q for i in waiting for q in blocks[i]))  # by their next block
-        nearest += sorted(set(range(size)) - set(nearest))
-        qubits = set(blocks[waiting[0]])
-        while len(qubits) < size:
-            others = [q for q in nearest if q not in qubits]
-            qubits.add(max(others, key=lambda q: len(_fitting(blocks, waiting, qubits | {q}))))
-        taken = _fitting(blocks, waiting, qubits)
-        windows.append((tuple(sorted(qubits)), taken))
-        waiting = [i for i in waiting if i not in set(taken)]
+        nearest = list(dict.fromkeys([*(q for i in waiting for q in blocks[i]), *range(n_qubits)]))
+        targets = {blocks[waiting[0]][1]}
+        while len(targets) < n_targets:
+            others = [q for q in nearest if q not in targets]
+            targets.add(max(others, key=lambda q: len(_part(blocks, waiting, targets | {q}).taken)))
+        taken, controls = _part(blocks, waiting, targets)
+        idle = [q for q in range(n_qubits) if q not in targets and q not in controls]
+        windows.append(((*controls, *idle[: n_controls - len(controls)]), tuple(sorted(targets)), taken))
+        waiting = sorted(set(waiting) - set(taken))
     return windows
 
 
-def _factor(block: Block, qubits: tuple[int, ...]) -> Tensor:
-    """Return what cosine and sine multiply in R_Y(target) CNOT(control, target), (2, D, D)."""
-    n_states = 2 ** len(qubits)
-    control, target = (len(qubits) - 1 - qubits.index(q) for q in block)
-    states = torch.arange(n_states)
-    flipped = states ^ (((states >> control) & 1) << target) if control != target else states
-    cosine = torch.zeros(n_states, n_states)
-    cosine[flipped, states] = 1
-    sign = 1.0 - 2.0 * ((flipped >> target) & 1)
-    sine = torch.zeros(n_states, n_states)
-    sine[flipped ^ (1 << target), states] = sign
-    return torch.stack((cosine, sine))
+def _factor(block: Block, controls: tuple[int, ...], targets: tuple[int, ...]) -> Tensor:
+    """Return what cosine and sine multiply in R_Y(target) CNOT(control, target), (2, V, D, D)."""
+    control, target = block
+    variants, states = torch.arange(2 ** len(controls))[:, None], torch.arange(2 ** len(targets))
+    place = len(targets) - 1 - targets.index(target)
+    is_on = torch.zeros(len(variants), len(states), dtype=torch.long)
+    if control in controls:
+        is_on += variants >> (len(controls) - 1 - controls.index(control)) & 1
+    elif control != target:
+        is_on += states >> (len(targets) - 1 - targets.index(control)) & 1
+    flipped = states ^ (is_on << place)
+    factor = torch.zeros(2, len(variants), len(states), len(states))
+    factor[0, variants, flipped, states] = 1
+    factor[1, variants, flipped ^ (1 << place), states] = 1.0 - 2 * (flipped >> place & 1)
+    return factor
 
 
 @lru_cache(maxsize=64)
 def _windows(n_qubits: int, connectivity: int, n_layers: int, dtype: torch.dtype, device: torch.device) -> _Windows:
     blocks = layer_blocks(n_qubits, connectivity) * n_layers
-    size = min(n_qubits, WINDOW_QUBITS)
-    parts = _split(blocks, size)
-    longest = max(len(taken) for _, taken in parts)
+    windows = _split(blocks, n_qubits)
+    longest = max(len(taken) for *_, taken in windows)
     length = 1 << (longest - 1).bit_length()  # they are multiplied in pairs
-    angles = torch.full((len(parts), length), len(blocks))
-    factors = torch.zeros(2, len(parts), length, 2**size, 2**size)
-    factors[0] = torch.eye(2**size)
-    for w, (qubits, taken) in enumerate(parts):
+    angles = torch.full((len(windows), length), len(blocks))
+    identity = torch.stack([torch.eye(2 ** len(windows[0][1]))] * 2 ** len(windows[0][0]))
+    factors = torch.stack((identity, torch.zeros_like(identity)))[:, None, None].repeat(1, *angles.shape, 1, 1, 1)
+    for w, (controls, targets, taken) in enumerate(windows):
         angles[w, : len(taken)] = torch.tensor(taken)
         for k, i in enumerate(taken):
-            factors[:, w, k] = _factor(blocks[i], qubits)
-    return _Windows([qubits for qubits, _ in parts], angles.to(device), factors.to(device, dtype))
+            factors[:, w, k] = _factor(blocks[i], controls, targets)
+    qubits = [controls + targets for controls, targets, _ in windows]
+    return _Windows(qubits, angles.to(device), factors.to(device, dtype))
 
 
-def _matrices(angles: Tensor, windows: _Windows) -> Tensor:
-    """Return the windows' matrices, (E, W, D, D), given angles (E, n_angles)."""
-    half = torch.cat((angles, angles.new_zeros(len(angles), 1)), 1)[:, windows.angles] / 2  # (E, W, K)
-    waves = torch.stack((half.cos(), half.sin()), -1)
-    product = torch.einsum("ewka,awkij->ewkij", waves, windows.factors)
+class Program(NamedTuple):
+    """Layers of blocks as matrices, for circuits that differ in their angles only.
+
+    Args:
+        qubits: of each window.
+        matrices: shape (n_circuits, windows, V, D, D); see `_Windows`.
+    """
+
+    qubits: list[tuple[int, ...]]
+    matrices: Tensor
+
+    def circuit(self, index: int) -> Program:
+        """Return one circuit's program."""
+        return Program(self.qubits, self.matrices[index : index + 1])
+
+
+def prepare(angles: Tensor, n_qubits: int, connectivity: int) -> Program:
+    """Return layers of blocks as matrices.
+
+    Args:
+        angles: radians, shape (n_circuits, n_layers, blocks of a layer).
+        n_qubits: of the circuits.
+        connectivity: largest distance on the ring of a block's qubits.
+    """
+    n_circuits, n_layers, _ = angles.shape
+    if n_circuits * n_layers == 0:
+        return Program([], angles)
+    windows = _windows(n_qubits, connectivity, n_layers, angles.dtype, angles.device)
+    with_none = torch.cat((angles.flatten(1), angles.new_zeros(n_circuits, 1)), 1)
+    half = with_none[:, windows.angles, None, None, None] / 2  # (E, W, K, 1, 1, 1)
+    product = half.cos() * windows.factors[0] + half.sin() * windows.factors[1]
     while product.shape[2] > 1:
         product = product[:, :, 1::2] @ product[:, :, ::2]
-    return product.squeeze(2)
+    return Program(windows.qubits, product.squeeze(2))
 
 
-def run_blocks(states: Tensor, angles: Tensor, connectivity: int) -> Tensor:
+def run_blocks(states: Tensor, program: Program) -> Tensor:
     """Apply layers of blocks, the same to all states of a batch.
 
     Args:
         states: real amplitudes, shape (n_circuits, 2**n_qubits, batch), qubit 0 the most significant bit.
-        angles: radians, shape (n_circuits, n_layers, blocks of a layer).
-        connectivity: largest distance on the ring of a block's qubits.
+        program: of as many circuits, see `prepare`.
 
     Returns:
-        The states after the layers, of the same shape; differentiable in both.
+        The states after the layers, of the same shape; differentiable in them and in the program's angles.
     """
-    n_circuits, n_states, batch = states.shape
-    n_qubits = n_states.bit_length() - 1
-    if angles.shape[1] == 0:
-        return states
-    windows = _windows(n_qubits, connectivity, angles.shape[1], states.dtype, states.device)
-    matrices = _matrices(angles.flatten(1), windows)
-    order = list(range(n_qubits))  # the qubits' places change, so that a window's are in front
-    for window, matrix in zip(windows.qubits, matrices.unbind(1), strict=True):
-        states = _move(states, order, window)
-        states = torch.bmm(matrix, states.reshape(n_circuits, matrix.shape[-1], -1)).view(n_circuits, n_states, batch)
+    order = list(range(states.shape[1].bit_length() - 1))  # the qubits' places change: a window's come to the front
+    wanted = order.copy()
+    for window, matrices in zip(program.qubits, program.matrices.unbind(1), strict=True):
+        moved = _move(states, order, window)
+        front = moved.reshape(-1, matrices.shape[-1], moved.numel() // matrices[..., 0].numel())
+        states = torch.bmm(matrices.flatten(0, 1), front).view(states.shape)
         order = [*window, *(q for q in order if q not in window)]
-    return _move(states, order, tuple(range(n_qubits)))
+    return _move(states, order, wanted)
 
 
-def _move(states: Tensor, order: list[int], front: tuple[int, ...]) -> Tensor:
+def _move(states: Tensor, order: Sequence[int], front: Sequence[int]) -> Tensor:
     """Return the states with some qubits moved to the front."""
     wanted = [*front, *(q for q in order if q not in front)]
     if wanted == order:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qpa_hf.circuit.noise.snapshot import Snapshot
-from qpa_hf.heads.blocks import layer_blocks, run_blocks, run_blocks_apart
+from qpa_hf.heads.blocks import layer_blocks, prepare, run_blocks, run_blocks_apart
 from qpa_hf.heads.errors import PauliErrors, confuse
 from qpa_hf.heads.states import product_states, rotate
 
@@ -21,7 +21,7 @@ class MeasuredCircuit:
 
     Args:
         n_reuploads: how often the upload is repeated.
-        connectivity: see `run_blocks`.
+        connectivity: see `prepare`.
         n_measured: how many qubits are measured, from the first on.
     """
 
@@ -39,11 +39,13 @@ class MeasuredCircuit:
         Returns:
             Shape (2**n_measured, batch).
         """
-        states = product_states(uploads)
-        for layer in angles[: self.n_reuploads].unsqueeze(1):
-            states = rotate(run_blocks(states[None], layer[None], self.connectivity)[0], uploads)
-        states = run_blocks(states[None], angles[None, self.n_reuploads :], self.connectivity)[0]
-        return self._marginal(states)
+        n_qubits, n_first = len(uploads), self.n_reuploads
+        between = prepare(angles[:n_first, None], n_qubits, self.connectivity)  # a circuit for each layer
+        states = product_states(uploads)[None]
+        for i in range(n_first):
+            states = rotate(run_blocks(states, between.circuit(i))[0], uploads)[None]
+        states = run_blocks(states, prepare(angles[None, n_first:], n_qubits, self.connectivity))
+        return self._marginal(states[0])
 
     def noisy(
         self, uploads: Tensor, angles: Tensor, snapshot: Snapshot, n_trajectories: int, rng: torch.Generator

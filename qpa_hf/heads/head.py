@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from qpa_hf.circuit import n_shots, seeded
 from qpa_hf.circuit.measurement import sample
 from qpa_hf.circuit.noise import find_snapshot
-from qpa_hf.heads.blocks import layer_blocks, run_blocks
+from qpa_hf.heads.blocks import layer_blocks, prepare, run_blocks
 from qpa_hf.heads.card import head_card
 from qpa_hf.heads.circuit import MeasuredCircuit
 from qpa_hf.heads.settings import HeadSettings
@@ -108,8 +108,8 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         how = self.settings
         states = amplitude_states(embeddings, how.n_encoder_qubits, how.constant)
         states = states.expand(how.n_encoders, *states.shape)
-        states = run_blocks(states, self.encoder_angles.to(embeddings.dtype), how.connectivity)
-        found = z_expectations(states, how.n_latent_each)  # (n_encoders, n_latent_each, batch)
+        program = prepare(self.encoder_angles.to(embeddings.dtype), how.n_encoder_qubits, how.connectivity)
+        found = z_expectations(run_blocks(states, program), how.n_latent_each)  # (n_encoders, n_latent_each, batch)
         return (found.flatten(0, 1) if how.fusion == "concatenate" else found.mean(0)).t()
 
     def _measure(self, latent: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def rotate(states: Tensor, angles: Tensor) -> Tensor:
 
     Args:
         states: shape (2**n_qubits, batch).
-        angles: radians, shape (n_qubits, batch).
+        angles: radians, shape (n_qubits, batch), from -pi to pi: towards 2 pi precision would be lost.
 
     Returns:
         Shape (2**n_qubits, batch).
@@ -68,12 +68,13 @@ def _halves(states: Tensor, qubit: int) -> tuple[Tensor, Tensor]:
 
 
 def _turn(states: Tensor, angles: Tensor) -> Tensor:
+    """Return rotated states; three shears make a rotation in place."""
     turned = states.clone(memory_format=torch.contiguous_format)
-    for qubit, (cos, sin) in enumerate(zip(torch.cos(angles / 2), torch.sin(angles / 2), strict=True)):
+    for qubit, (tan, sin) in enumerate(zip(torch.tan(angles / 4), torch.sin(angles / 2), strict=True)):
         low, high = _halves(turned, qubit)
-        new_low = (low * cos).addcmul_(high, sin, value=-1)
-        high.mul_(cos).addcmul_(low, sin)
-        low.copy_(new_low)
+        low.addcmul_(high, tan, value=-1)
+        high.addcmul_(low, sin)
+        low.addcmul_(high, tan, value=-1)
     return turned
 
 

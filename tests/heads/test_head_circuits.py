@@ -9,7 +9,7 @@ import torch
 from torch.autograd import gradcheck
 
 from qpa_hf.heads import QuantumHead
-from qpa_hf.heads.blocks import layer_blocks, run_blocks, run_blocks_apart
+from qpa_hf.heads.blocks import layer_blocks, prepare, run_blocks, run_blocks_apart
 from qpa_hf.heads.states import product_states, rotate, z_expectations
 
 SHAPES = [(1, 1, 3), (2, 1, 2), (3, 1, 2), (4, 2, 2), (6, 3, 2), (7, 2, 3), (9, 1, 2)]  # qubits, connectivity, layers
@@ -39,7 +39,7 @@ def states(n_qubits, batch):
 @pytest.mark.parametrize(("n_qubits", "connectivity", "n_layers"), SHAPES)
 def test_blocks_do_what_their_gates_do(n_qubits, connectivity, n_layers):
     start, angles = states(n_qubits, 2), layers(n_qubits, connectivity, n_layers)
-    found = run_blocks(start[None], angles[None], connectivity)[0]
+    found = run_blocks(start[None], prepare(angles[None], n_qubits, connectivity))[0]
     expected = [dense.run(s, dense.gates(n_qubits, angles.numpy(), connectivity)) for s in start.numpy().T]
     np.testing.assert_allclose(found.numpy().T, expected, atol=1e-12)
 
@@ -49,7 +49,7 @@ def test_blocks_with_angles_of_their_own_do_what_their_gates_do(n_qubits, connec
     start, angles = states(n_qubits, 3), layers(n_qubits, connectivity, n_layers, 3)
     found = run_blocks_apart(start, angles, connectivity)
     for i in range(3):
-        alone = run_blocks(start[None, :, i : i + 1], angles[None, :, :, i], connectivity)
+        alone = run_blocks(start[None, :, i : i + 1], prepare(angles[None, :, :, i], n_qubits, connectivity))
         torch.testing.assert_close(found[:, i : i + 1], alone[0], atol=1e-12, rtol=0)
 
 

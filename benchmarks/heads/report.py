@@ -1,0 +1,3 @@
+from pathlib import Path
+
+OUTPUT = Path("benchmarks/results/heads.json")
