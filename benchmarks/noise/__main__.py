@@ -36,11 +36,12 @@ def study(
     settle()
     parts, names = tuple(part or ALL_PARTS), tuple(task or TASKS)
     folder, kept = output or (build / "quick" if quick else RESULTS), build / ("quick_runs" if quick else "runs")
+    grids = dict.fromkeys(TASKS, QUICK_GRID) if quick else GRIDS
     if "gradients" in parts:
         found = circuits.kept("gradients", gradients.cases(quick), gradients.measure, kept)
         circuits.write(found, folder / "noise_gradients.json")
     for name in names:
-        made, grid = TASKS[name](data, build, quick), QUICK_GRID if quick else GRIDS[name]
+        made, grid = TASKS[name](data, build, quick), grids[name]
         if "estimators" in parts:
             cases = estimators.cases(made, grid, quick)
             found = circuits.kept(
@@ -49,7 +50,7 @@ def study(
             circuits.write(found, folder / f"noise_estimators_{name}.json")
         if trained := [one for one in parts if one in PARTS]:
             runs.train(made, grid, trained, kept, folder / f"noise_{name}.json")
-    print("\n".join(map(str, report.write(folder))))
+    print("\n".join(map(str, report.write(folder, grids))))
 
 
 if __name__ == "__main__":

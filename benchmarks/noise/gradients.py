@@ -127,7 +127,7 @@ def variance(gradients: Tensor) -> dict[str, float]:
 
 def cases(quick: bool) -> Iterator[Row]:
     """Yield what is to be measured."""
-    widths, depths = ((2, 3), (1, 2)) if quick else (WIDTHS, DEPTHS)
+    widths, depths = ((4, 5), (1, 2)) if quick else (WIDTHS, DEPTHS)
     for quantity in (*QUANTITIES, *GENERATORS):
         for ansatz in ANSATZE_SHOWN:
             for n_qubits in widths:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.noise import circuit_tables, pictures, tables
-from benchmarks.noise.parts import GRIDS
+from benchmarks.noise.parts import Grid
 from benchmarks.noise.results import Results
 from benchmarks.noise.setting import DEPTH, N_CIRCUITS, RANK
 from qpa_hf.checkpoint import write_text
@@ -16,11 +16,16 @@ from qpa_hf.plots import is_available
 TASK_PARTS = (tables.shots, tables.devices, tables.interpolation)
 
 
-def write(folder: Path) -> list[Path]:
-    """Write noise.md and the pictures for the results that a folder has; return what was written."""
+def write(folder: Path, grids: dict[str, Grid]) -> list[Path]:
+    """Write noise.md and the pictures for the results that a folder has; return what was written.
+
+    Args:
+        folder: of the JSON files.
+        grids: the sizes of each task's study.
+    """
     lines = _head()
     written = [folder / "noise.md"]
-    for task, grid in GRIDS.items():
+    for task, grid in grids.items():
         found = _read(folder / f"noise_{task}.json")
         estimated = _read(folder / f"noise_estimators_{task}.json")
         if found is not None:
