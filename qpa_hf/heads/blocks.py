@@ -16,7 +16,7 @@ from torch import Tensor
 
 # Of a window, measured at 10 qubits and a batch of 256: smaller ones move the states more often, larger ones compute
 # more for each block.
-TARGETS, CONTROLS = 4, 1
+TARGETS, CONTROLS = 4, 2
 
 Block = tuple[int, int]  # control and target; twice the same qubit stands for an R_Y alone
 
@@ -39,7 +39,13 @@ def layer_blocks(n_qubits: int, connectivity: int) -> tuple[Block, ...]:
     return tuple((q, (q + c) % n_qubits) for c in range(1, farthest + 1) for q in range(n_qubits))
 
 
-class _Windows(NamedTuple):
+def window_size(n_qubits: int) -> tuple[int, int]:
+    """Return how many targets, and qubits that only control, a window has."""
+    n_targets = min(TARGETS, n_qubits)
+    return n_targets, min(CONTROLS, n_qubits - n_targets)
+
+
+class Windows(NamedTuple):
     """What does not depend on the angles.
 
     Args:
@@ -49,7 +55,7 @@ class _Windows(NamedTuple):
             D = 2**(targets).
     """
 
-    qubits: list[tuple[int, ...]]
+    qubits: tuple[tuple[int, ...], ...]
     angles: Tensor
     factors: Tensor
 
@@ -83,8 +89,7 @@ def _split(blocks: Sequence[Block], n_qubits: int) -> list[tuple[tuple[int, ...]
     A window grows by the target that lets most blocks in; where that is equal, by the one whose next block is nearest.
     """
     waiting, windows = list(range(len(blocks))), []
-    n_targets = min(TARGETS, n_qubits)
-    n_controls = min(CONTROLS, n_qubits - n_targets)
+    n_targets, n_controls = window_size(n_qubits)
     while waiting:
         nearest = list(dict.fromkeys([*(q for i in waiting for q in blocks[i]), *range(n_qubits)]))
         targets = {blocks[waiting[0]][1]}
@@ -116,86 +121,43 @@ def _factor(block: Block, controls: tuple[int, ...], targets: tuple[int, ...]) -
 
 
 @lru_cache(maxsize=64)
-def _windows(n_qubits: int, connectivity: int, n_layers: int, dtype: torch.dtype, device: torch.device) -> _Windows:
+def find_windows(n_qubits: int, connectivity: int, n_layers: int, dtype: torch.dtype, device: torch.device) -> Windows:
+    """Return the windows of layers of blocks; the tables are made once."""
     blocks = layer_blocks(n_qubits, connectivity) * n_layers
     windows = _split(blocks, n_qubits)
-    longest = max(len(taken) for *_, taken in windows)
+    longest = max((len(taken) for *_, taken in windows), default=1)
     length = 1 << (longest - 1).bit_length()  # they are multiplied in pairs
     angles = torch.full((len(windows), length), len(blocks))
-    identity = torch.stack([torch.eye(2 ** len(windows[0][1]))] * 2 ** len(windows[0][0]))
+    n_targets, n_controls = window_size(n_qubits)
+    identity = torch.eye(2**n_targets).expand(2**n_controls, -1, -1)
     factors = torch.stack((identity, torch.zeros_like(identity)))[:, None, None].repeat(1, *angles.shape, 1, 1, 1)
     for w, (controls, targets, taken) in enumerate(windows):
         angles[w, : len(taken)] = torch.tensor(taken)
         for k, i in enumerate(taken):
             factors[:, w, k] = _factor(blocks[i], controls, targets)
-    qubits = [controls + targets for controls, targets, _ in windows]
-    return _Windows(qubits, angles.to(device), factors.to(device, dtype))
+    qubits = tuple(controls + targets for controls, targets, _ in windows)
+    return Windows(qubits, angles.to(device), factors.to(device, dtype))
 
 
-class Program(NamedTuple):
-    """Layers of blocks as matrices, for circuits that differ in their angles only.
-
-    Args:
-        qubits: of each window.
-        matrices: shape (n_circuits, windows, V, D, D); see `_Windows`.
-    """
-
-    qubits: list[tuple[int, ...]]
-    matrices: Tensor
-
-    def circuit(self, index: int) -> Program:
-        """Return one circuit's program."""
-        return Program(self.qubits, self.matrices[index : index + 1])
-
-
-def prepare(angles: Tensor, n_qubits: int, connectivity: int) -> Program:
-    """Return layers of blocks as matrices.
+def window_matrices(angles: Tensor, n_qubits: int, connectivity: int) -> Tensor:
+    """Return layers of blocks as the matrices of their windows.
 
     Args:
         angles: radians, shape (n_circuits, n_layers, blocks of a layer).
         n_qubits: of the circuits.
         connectivity: largest distance on the ring of a block's qubits.
-    """
-    n_circuits, n_layers, _ = angles.shape
-    if n_circuits * n_layers == 0:
-        return Program([], angles)
-    windows = _windows(n_qubits, connectivity, n_layers, angles.dtype, angles.device)
-    with_none = torch.cat((angles.flatten(1), angles.new_zeros(n_circuits, 1)), 1)
-    half = with_none[:, windows.angles, None, None, None] / 2  # (E, W, K, 1, 1, 1)
-    product = half.cos() * windows.factors[0] + half.sin() * windows.factors[1]
-    while product.shape[2] > 1:
-        product = product[:, :, 1::2] @ product[:, :, ::2]
-    return Program(windows.qubits, product.squeeze(2))
-
-
-def run_blocks(states: Tensor, program: Program) -> Tensor:
-    """Apply layers of blocks, the same to all states of a batch.
-
-    Args:
-        states: real amplitudes, shape (n_circuits, 2**n_qubits, batch), qubit 0 the most significant bit.
-        program: of as many circuits, see `prepare`.
 
     Returns:
-        The states after the layers, of the same shape; differentiable in them and in the program's angles.
+        Shape (n_circuits, windows, V, D, D), see `Windows`.
     """
-    order = list(range(states.shape[1].bit_length() - 1))  # the qubits' places change: a window's come to the front
-    wanted = order.copy()
-    for window, matrices in zip(program.qubits, program.matrices.unbind(1), strict=True):
-        moved = _move(states, order, window)
-        front = moved.reshape(-1, matrices.shape[-1], moved.numel() // matrices[..., 0].numel())
-        states = torch.bmm(matrices.flatten(0, 1), front).view(states.shape)
-        order = [*window, *(q for q in order if q not in window)]
-    return _move(states, order, wanted)
-
-
-def _move(states: Tensor, order: Sequence[int], front: Sequence[int]) -> Tensor:
-    """Return the states with some qubits moved to the front."""
-    wanted = [*front, *(q for q in order if q not in front)]
-    if wanted == order:
-        return states
-    split = states.unflatten(1, [2] * len(order))
-    places = [1 + order.index(q) for q in wanted]
-    return split.permute(0, *places, len(order) + 1).reshape(states.shape)
+    n_circuits, n_layers, _ = angles.shape
+    windows = find_windows(n_qubits, connectivity, n_layers, angles.dtype, angles.device)
+    with_none = torch.cat((angles.flatten(1), angles.new_zeros(n_circuits, 1)), 1)
+    half = with_none[:, windows.angles, None, None, None] / 2  # (E, W, K, 1, 1, 1)
+    found = half.cos() * windows.factors[0] + half.sin() * windows.factors[1]
+    while found.shape[2] > 1:
+        found = found[:, :, 1::2] @ found[:, :, ::2]
+    return found.squeeze(2)
 
 
 def run_blocks_apart(states: Tensor, angles: Tensor, connectivity: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The circuit that is meant for a device: what measuring its first qubits gives, simulated exactly or with errors."""
+"""The head's two kinds of circuits: encoders, and the one that is meant for a device."""
 
 from __future__ import annotations
 
@@ -8,9 +8,29 @@ import torch
 from torch import Tensor
 
 from qpa_hf.circuit.noise.snapshot import Snapshot
-from qpa_hf.heads.blocks import layer_blocks, prepare, run_blocks, run_blocks_apart
+from qpa_hf.heads.blocks import find_windows, layer_blocks, run_blocks_apart, window_matrices
 from qpa_hf.heads.errors import PauliErrors, confuse
-from qpa_hf.heads.states import product_states, rotate
+from qpa_hf.heads.simulation import plan, simulate
+from qpa_hf.heads.states import product_states, rotate, z_signs
+
+
+def encode(states: Tensor, angles: Tensor, connectivity: int, n_latent: int) -> Tensor:
+    """Return what encoders make of a batch of states, exactly.
+
+    Args:
+        states: real amplitudes, shape (n_encoders, 2**n_qubits, batch).
+        angles: radians, shape (n_encoders, n_layers, blocks of a layer).
+        connectivity: see `window_matrices`.
+        n_latent: how many qubits are read, from the first on.
+
+    Returns:
+        Pauli-Z expectations, between -1 and 1, shape (n_encoders, n_latent, batch).
+    """
+    n_qubits = states.shape[1].bit_length() - 1
+    windows = find_windows(n_qubits, connectivity, angles.shape[1], angles.dtype, angles.device)
+    none = states.new_empty(0, states.shape[2])
+    matrices = window_matrices(angles, n_qubits, connectivity)
+    return simulate(states, none, matrices, z_signs(n_qubits, n_latent).to(states), plan((windows.qubits,), n_qubits))
 
 
 @dataclass(frozen=True)
@@ -21,7 +41,7 @@ class MeasuredCircuit:
 
     Args:
         n_reuploads: how often the upload is repeated.
-        connectivity: see `prepare`.
+        connectivity: see `window_matrices`.
         n_measured: how many qubits are measured, from the first on.
     """
 
@@ -39,13 +59,17 @@ class MeasuredCircuit:
         Returns:
             Shape (2**n_measured, batch).
         """
-        n_qubits, n_first = len(uploads), self.n_reuploads
-        between = prepare(angles[:n_first, None], n_qubits, self.connectivity)  # a circuit for each layer
-        states = product_states(uploads)[None]
-        for i in range(n_first):
-            states = rotate(run_blocks(states, between.circuit(i))[0], uploads)[None]
-        states = run_blocks(states, prepare(angles[None, n_first:], n_qubits, self.connectivity))
-        return self._marginal(states[0])
+        n_qubits, n_first, n_layers = len(uploads), self.n_reuploads, len(angles)
+        # A circuit for each layer between uploads, then one for all others.
+        between = window_matrices(angles[:n_first, None], n_qubits, self.connectivity).flatten(0, 1)
+        after = window_matrices(angles[None, n_first:], n_qubits, self.connectivity)[0]
+        layer, rest = (
+            find_windows(n_qubits, self.connectivity, n, angles.dtype, angles.device).qubits
+            for n in (1, n_layers - n_first)
+        )
+        states = torch.eye(2**self.n_measured).to(uploads).repeat_interleave(2 ** (n_qubits - self.n_measured), 1)
+        steps = plan((*[layer] * n_first, rest), n_qubits)
+        return simulate(None, uploads, torch.cat((between, after))[None], states, steps)[0]
 
     def noisy(
         self, uploads: Tensor, angles: Tensor, snapshot: Snapshot, n_trajectories: int, rng: torch.Generator

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from qpa_hf.circuit import n_shots, seeded
 from qpa_hf.circuit.measurement import sample
 from qpa_hf.circuit.noise import find_snapshot
-from qpa_hf.heads.blocks import layer_blocks, prepare, run_blocks
+from qpa_hf.heads.blocks import layer_blocks
 from qpa_hf.heads.card import head_card
-from qpa_hf.heads.circuit import MeasuredCircuit
+from qpa_hf.heads.circuit import MeasuredCircuit, encode
 from qpa_hf.heads.settings import HeadSettings
-from qpa_hf.heads.states import amplitude_states, z_expectations, z_signs
+from qpa_hf.heads.states import amplitude_states, z_signs
 from qpa_hf.model_cards import RunRecord
 
 ANGLE_SCALE = math.pi  # of the latent vector: expectations from -1 to 1 turn a qubit by half a turn at the most
@@ -107,9 +107,12 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         """
         how = self.settings
         states = amplitude_states(embeddings, how.n_encoder_qubits, how.constant)
-        states = states.expand(how.n_encoders, *states.shape)
-        program = prepare(self.encoder_angles.to(embeddings.dtype), how.n_encoder_qubits, how.connectivity)
-        found = z_expectations(run_blocks(states, program), how.n_latent_each)  # (n_encoders, n_latent_each, batch)
+        found = encode(
+            states.expand(how.n_encoders, *states.shape),
+            self.encoder_angles.to(embeddings.dtype),
+            how.connectivity,
+            how.n_latent_each,
+        )
         return (found.flatten(0, 1) if how.fusion == "concatenate" else found.mean(0)).t()
 
     def _measure(self, latent: Tensor) -> Tensor:

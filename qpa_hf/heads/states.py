@@ -67,30 +67,45 @@ def _halves(states: Tensor, qubit: int) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def _turn(states: Tensor, angles: Tensor) -> Tensor:
-    """Return rotated states; three shears make a rotation in place."""
-    turned = states.clone(memory_format=torch.contiguous_format)
+def turn_(states: Tensor, angles: Tensor) -> Tensor:
+    """Rotate states in place: three shears make a rotation; see `rotate`."""
     for qubit, (tan, sin) in enumerate(zip(torch.tan(angles / 4), torch.sin(angles / 2), strict=True)):
-        low, high = _halves(turned, qubit)
+        low, high = _halves(states, qubit)
         low.addcmul_(high, tan, value=-1)
         high.addcmul_(low, sin)
         low.addcmul_(high, tan, value=-1)
-    return turned
+    return states
 
 
-def _outer(angles: Tensor) -> Tensor:
+def product(angles: Tensor) -> Tensor:
+    """Return what `product_states` returns, without a gradient of its own."""
     states, *others = torch.stack((torch.cos(angles / 2), torch.sin(angles / 2)), 1)  # (2, batch) each
     for qubit in others:
         states = (states.unsqueeze(1) * qubit).flatten(0, 1)
     return states
 
 
-class _Rotated(torch.autograd.Function):
-    """All rotations of a layer commute, so every angle's gradient follows from the states after the layer."""
+def slopes(rotated: Tensor, grad: Tensor) -> Tensor:
+    """Return the gradient of the angles of R_Y on all qubits, which commute, from what comes out of them.
 
+    Args:
+        rotated: states after the rotations, shape (2**n_qubits, batch).
+        grad: the gradient of these.
+
+    Returns:
+        Shape (n_qubits, batch).
+    """
+    found = []
+    for qubit in range(len(rotated).bit_length() - 1):
+        (low, high), (grad_low, grad_high) = _halves(rotated, qubit), _halves(grad, qubit)
+        found.append((grad_high * low).addcmul_(grad_low, high, value=-1).sum((0, 1)))
+    return torch.stack(found) / 2
+
+
+class _Rotated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor | None, angles: Tensor) -> Tensor:
-        rotated = _outer(angles) if states is None else _turn(states, angles)
+        rotated = product(angles) if states is None else turn_(states.clone(), angles)
         ctx.save_for_backward(rotated, angles)
         return rotated
 
@@ -99,26 +114,8 @@ class _Rotated(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
         rotated, angles = ctx.saved_tensors
         grad = grad.contiguous()
-        slopes = []
-        for qubit in range(len(angles)):
-            (low, high), (grad_low, grad_high) = _halves(rotated, qubit), _halves(grad, qubit)
-            slopes.append((grad_high * low).addcmul_(grad_low, high, value=-1).sum((0, 1)) / 2)
-        grad_states = _turn(grad, -angles) if ctx.needs_input_grad[0] else None
-        return grad_states, torch.stack(slopes)
-
-
-def z_expectations(states: Tensor, n_measured: int) -> Tensor:
-    """Return the Pauli-Z expectations of the first qubits.
-
-    Args:
-        states: shape (n_circuits, 2**n_qubits, batch), of length 1.
-        n_measured: how many qubits.
-
-    Returns:
-        Shape (n_circuits, n_measured, batch), between -1 and 1.
-    """
-    n_qubits = states.shape[1].bit_length() - 1
-    return torch.matmul(z_signs(n_qubits, n_measured).to(states), states.square())
+        turned_back = turn_(grad.clone(), -angles) if ctx.needs_input_grad[0] else None
+        return turned_back, slopes(rotated, grad)
 
 
 def z_signs(n_qubits: int, n_measured: int) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch.autograd import gradcheck
 
 from qpa_hf.heads import QuantumHead
-from qpa_hf.heads.blocks import layer_blocks, prepare, run_blocks, run_blocks_apart
-from qpa_hf.heads.states import product_states, rotate, z_expectations
+from qpa_hf.heads.blocks import layer_blocks, run_blocks_apart
+from qpa_hf.heads.circuit import encode
+from qpa_hf.heads.states import product_states, rotate
 
 SHAPES = [(1, 1, 3), (2, 1, 2), (3, 1, 2), (4, 2, 2), (6, 3, 2), (7, 2, 3), (9, 1, 2)]  # qubits, connectivity, layers
 HEADS = {
@@ -37,20 +38,23 @@ def states(n_qubits, batch):
 
 
 @pytest.mark.parametrize(("n_qubits", "connectivity", "n_layers"), SHAPES)
-def test_blocks_do_what_their_gates_do(n_qubits, connectivity, n_layers):
-    start, angles = states(n_qubits, 2), layers(n_qubits, connectivity, n_layers)
-    found = run_blocks(start[None], prepare(angles[None], n_qubits, connectivity))[0]
-    expected = [dense.run(s, dense.gates(n_qubits, angles.numpy(), connectivity)) for s in start.numpy().T]
-    np.testing.assert_allclose(found.numpy().T, expected, atol=1e-12)
+def test_encoders_measure_what_their_gates_make(n_qubits, connectivity, n_layers):
+    start = torch.stack([states(n_qubits, 2) for _ in range(2)])
+    angles = torch.stack([layers(n_qubits, connectivity, n_layers) for _ in range(2)])
+    found = encode(start, angles, connectivity, n_qubits)
+    for which in range(2):
+        gates = list(dense.gates(n_qubits, angles[which].numpy(), connectivity))
+        expected = [dense.expectations(dense.run(s, gates), n_qubits) for s in start[which].numpy().T]
+        np.testing.assert_allclose(found[which].numpy().T, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(("n_qubits", "connectivity", "n_layers"), SHAPES)
 def test_blocks_with_angles_of_their_own_do_what_their_gates_do(n_qubits, connectivity, n_layers):
-    start, angles = states(n_qubits, 3), layers(n_qubits, connectivity, n_layers, 3)
-    found = run_blocks_apart(start, angles, connectivity)
-    for i in range(3):
-        alone = run_blocks(start[None, :, i : i + 1], prepare(angles[None, :, :, i], n_qubits, connectivity))
-        torch.testing.assert_close(found[:, i : i + 1], alone[0], atol=1e-12, rtol=0)
+    start, angles = states(n_qubits, 2), layers(n_qubits, connectivity, n_layers, 2)
+    found = run_blocks_apart(start, angles, connectivity).numpy()
+    for i in range(2):
+        expected = dense.run(start[:, i].numpy(), dense.gates(n_qubits, angles[..., i].numpy(), connectivity))
+        np.testing.assert_allclose(found[:, i], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("settings", HEADS.values(), ids=HEADS)
@@ -106,7 +110,7 @@ def test_rotations_of_the_zero_state_are_a_product_state():
 
 def test_expectations_of_a_product_state_are_cosines():
     angles = torch.randn(4, 3, dtype=torch.float64)
-    found = z_expectations(product_states(angles)[None], 4)[0]
+    found = encode(product_states(angles)[None], torch.empty(1, 0, 4, dtype=torch.float64), 1, 4)[0]
     torch.testing.assert_close(found, torch.cos(angles))
 
 

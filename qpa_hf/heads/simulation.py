@@ -1,0 +1,164 @@
+"""One circuit for a whole batch of states, forward and backward: windows, rotations, expectations.
+
+The backward pass is written out, for two reasons: all intermediate states lie in memory that is used again, and all
+angles of an upload have their gradients from the states after it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qpa_hf.heads.scratch import Scratch
+from qpa_hf.heads.states import product, slopes, turn_
+
+Order = tuple[int, ...]  # qubits from the most to the least significant bit of a state's index
+
+
+class Step(NamedTuple):
+    """What happens to the states, after their qubits have been put in order: the front ones are those of a window.
+
+    Args:
+        order: of the qubits.
+        is_turn: whether it is an upload, or else a window.
+    """
+
+    order: Order
+    is_turn: bool = False
+
+
+def plan(segments: tuple[tuple[Order, ...], ...], n_qubits: int) -> tuple[Step, ...]:
+    """Return the steps of a circuit.
+
+    Args:
+        segments: the windows' qubits; between two segments lies an upload.
+        n_qubits: of the circuit.
+    """
+    identity, steps = tuple(range(n_qubits)), []
+    for index, windows in enumerate(segments):
+        steps += [Step(identity, is_turn=True)] if index else []
+        order = identity
+        for front in windows:
+            order = (*front, *(q for q in order if q not in front))
+            steps.append(Step(order))
+    return tuple(steps)
+
+
+@lru_cache(maxsize=4096)
+def _transfer(source: Order, target: Order) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return sizes and permutation that bring qubits into another order; neighbours that stay so are one dimension."""
+    runs: list[list[int]] = []
+    for qubit in target:
+        place = source.index(qubit)
+        if runs and runs[-1][-1] + 1 == place:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    ascending = sorted(runs)
+    return tuple(2 ** len(run) for run in ascending), tuple(ascending.index(run) for run in runs)
+
+
+def _reorder(states: Tensor, source: Order, target: Order, out: Tensor) -> Tensor:
+    """Copy states (E, 2**n_qubits, batch) to `out` with their qubits in another order."""
+    sizes, places = _transfer(source, target)
+    n_circuits, _, batch = states.shape
+    moved = states.view(n_circuits, *sizes, batch).permute(0, *(1 + place for place in places), len(sizes) + 1)
+    out.view(moved.shape).copy_(moved)
+    return out
+
+
+class _Simulated(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        start: Tensor | None,
+        uploads: Tensor,
+        matrices: Tensor,
+        observables: Tensor,
+        steps: tuple[Step, ...],
+        is_kept: bool,
+    ) -> Tensor:
+        states = product(uploads).unsqueeze(0) if start is None else start
+        identity = tuple(range(states.shape[1].bit_length() - 1))
+        # The input of each window, the output of each upload, and the last states.
+        kept = Scratch((len(steps) + 1 if is_kept else 2, *states.shape), states)
+        other = Scratch(tuple(states.shape), states)
+        order, w, first = identity, 0, states
+        for i, step in enumerate(steps):
+            slot = _reorder(states, order, step.order, kept.tensor[i if is_kept else i % 2])
+            order, states = step.order, slot
+            if step.is_turn:
+                turn_(slot[0], uploads)
+            else:
+                states = _multiply(matrices[:, w], slot, other.tensor)
+                w += 1
+        last = _reorder(states, order, identity, kept.tensor[-1])
+        if is_kept:
+            ctx.save_for_backward(first if start is None else None, uploads, matrices, observables)
+            ctx.kept, ctx.steps, ctx.is_product = kept, steps, start is None
+        return observables @ torch.mul(last, last, out=other.tensor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
+        first, uploads, matrices, observables = ctx.saved_tensors
+        kept, steps = ctx.kept.tensor, ctx.steps
+        grads, other = (Scratch(tuple(kept.shape[1:]), kept) for _ in range(2))
+        g, spare = torch.matmul(observables.t(), grad, out=grads.tensor).mul_(kept[-1]).mul_(2), other.tensor
+        identity = order = tuple(range(kept.shape[2].bit_length() - 1))
+        grad_matrices, grad_uploads = torch.empty_like(matrices), torch.zeros_like(uploads)
+        w = matrices.shape[1]
+        for i in range(len(steps) - 1, -1, -1):
+            g, spare = _reorder(g, order, steps[i].order, spare), g
+            order = steps[i].order
+            if steps[i].is_turn:
+                grad_uploads += slopes(kept[i, 0], g[0])
+                turn_(g[0], -uploads)
+            else:
+                w -= 1
+                grad_matrices[:, w] = _outer(g, kept[i], matrices[:, w])
+                g, spare = _multiply(matrices[:, w].mT, g, spare), g
+        g = _reorder(g, order, identity, spare)
+        if ctx.is_product:
+            return None, grad_uploads + slopes(first[0], g[0]), grad_matrices, None, None, None
+        return (g.clone() if ctx.needs_input_grad[0] else None), grad_uploads, grad_matrices, None, None, None
+
+
+def _multiply(matrices: Tensor, states: Tensor, out: Tensor) -> Tensor:
+    """Apply a window's matrices (E, V, D, D) to states whose front qubits are the window's."""
+    size = matrices.shape[-1]
+    rows = (matrices.shape[0] * matrices.shape[1], size, -1)
+    torch.bmm(matrices.reshape(-1, size, size), states.view(rows), out=out.view(rows))
+    return out
+
+
+def _outer(grad: Tensor, states: Tensor, matrices: Tensor) -> Tensor:
+    """Return the gradient of a window's matrices, (E, V, D, D)."""
+    rows = (matrices.shape[0] * matrices.shape[1], matrices.shape[-1], -1)
+    return torch.bmm(grad.view(rows), states.view(rows).mT).view(matrices.shape)
+
+
+@torch.compiler.disable
+def simulate(
+    start: Tensor | None, uploads: Tensor, matrices: Tensor, observables: Tensor, steps: tuple[Step, ...]
+) -> Tensor:
+    """Return expectations of diagonal observables after a circuit, once differentiable.
+
+    Args:
+        start: states before it, shape (n_circuits, 2**n_qubits, batch); None for those that the first upload makes of
+            |0...0>.
+        uploads: angles of the uploads in radians, from -pi to pi, shape (n_qubits, batch); empty where there are none.
+        matrices: of all windows in order, shape (n_circuits, windows, V, D, D).
+        observables: eigenvalues, shape (n_observables, 2**n_qubits).
+        steps: see `plan`.
+
+    Returns:
+        Shape (n_circuits, n_observables, batch).
+    """
+    needs_grad = any(t is not None and t.requires_grad for t in (start, uploads, matrices))
+    is_kept = needs_grad and torch.is_grad_enabled()
+    return _Simulated.apply(start, uploads, matrices, observables, steps, is_kept)
