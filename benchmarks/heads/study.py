@@ -91,21 +91,22 @@ class Study:
     n_seeds: int
 
     def run(self) -> Iterator[Row]:
-        """Yield a row for each run, the cheapest parts first."""
+        """Yield a row for each run: the arms that are run everywhere first, and the cheapest parts first."""
         chosen: dict[tuple[str, str], float] = {}
-        for part_name, part in PARTS.items():
-            for arm_name, arm in ARMS.items():
-                if not _takes_part(arm, part_name, part, len(self.data.pool)):
-                    continue
-                if part.tuned_on is None:
-                    tuning = [self._one(arm_name, part_name, "tuning", value, TUNING_SEED) for value in arm.grid]
-                    yield from tuning
-                    best = max(tuning, key=lambda row: row["development"])
-                    chosen[arm_name, part_name] = best["value"]
-                value = chosen[arm_name, part.tuned_on or part_name]
-                n_seeds = self.n_seeds if arm.is_random or part.n_rows is not None else 1
-                for seed in range(TUNING_SEED + 1, TUNING_SEED + 1 + n_seeds):
-                    yield self._one(arm_name, part_name, "final", value, seed)
+        cases = [(arm, part) for part in PARTS for arm in ARMS if self._takes_part(ARMS[arm], part)]
+        for arm, part in sorted(cases, key=lambda case: not ARMS[case[0]].is_everywhere):
+            if PARTS[part].tuned_on is None:
+                tuning = [self._one(arm, part, "tuning", value, TUNING_SEED) for value in ARMS[arm].grid]
+                yield from tuning
+                chosen[arm, part] = max(tuning, key=lambda row: row["development"])["value"]
+            value = chosen[arm, PARTS[part].tuned_on or part]
+            n_seeds = self.n_seeds if ARMS[arm].is_random or PARTS[part].n_rows is not None else 1
+            for seed in range(TUNING_SEED + 1, TUNING_SEED + 1 + n_seeds):
+                yield self._one(arm, part, "final", value, seed)
+
+    def _takes_part(self, arm: Arm, part: str) -> bool:
+        n_rows = PARTS[part].n_rows or len(self.data.pool)
+        return (arm.is_everywhere or part == SCREEN) and (arm.max_rows is None or n_rows <= arm.max_rows)
 
     def _one(self, arm: str, part: str, purpose: str, value: float, seed: int) -> Row:
         known = [ARMS[arm].settings, asdict(PARTS[part]), len(self.data.pool), len(self.data.test)]
@@ -118,11 +119,6 @@ class Study:
         row |= {"environment": environment("cpu"), "timestamp": datetime.now(UTC).isoformat(timespec="seconds")}
         write(path, row)
         return row
-
-
-def _takes_part(arm: Arm, name: str, part: Part, n_pool: int) -> bool:
-    n_rows = n_pool if part.n_rows is None else part.n_rows
-    return (arm.is_everywhere or name == SCREEN) and (arm.max_rows is None or n_rows <= arm.max_rows)
 
 
 def _fit(arm: Arm, part: Part, data: Data, purpose: str, value: float, seed: int) -> Row:

@@ -82,13 +82,15 @@ class _Simulated(torch.autograd.Function):
         steps: tuple[Step, ...],
         is_kept: bool,
     ) -> Tensor:
-        states = product(uploads).unsqueeze(0) if start is None else start
-        identity = tuple(range(states.shape[1].bit_length() - 1))
-        # The input of each window, the output of each upload, and the last states.
-        kept = Scratch((len(steps) + 1 if is_kept else 2, *states.shape), states)
-        other = Scratch(tuple(states.shape), states)
-        order, w, first = identity, 0, states
-        for i, step in enumerate(steps):
+        n_qubits = observables.shape[1].bit_length() - 1
+        shape = (len(matrices), observables.shape[1], uploads.shape[1])
+        # The states at the start, the input of each window, the output of each upload, and the last states.
+        kept = Scratch((len(steps) + 2 if is_kept else 2, *shape), uploads)
+        other = Scratch(shape, uploads)
+        states = product(uploads, kept.tensor[0, 0])[None] if start is None else start
+        order = identity = tuple(range(n_qubits))
+        w = 0
+        for i, step in enumerate(steps, 1):
             slot = _reorder(states, order, step.order, kept.tensor[i if is_kept else i % 2])
             order, states = step.order, slot
             if step.is_turn:
@@ -98,33 +100,33 @@ class _Simulated(torch.autograd.Function):
                 w += 1
         last = _reorder(states, order, identity, kept.tensor[-1])
         if is_kept:
-            ctx.save_for_backward(first if start is None else None, uploads, matrices, observables)
+            ctx.save_for_backward(uploads, matrices, observables)
             ctx.kept, ctx.steps, ctx.is_product = kept, steps, start is None
         return observables @ torch.mul(last, last, out=other.tensor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
-        first, uploads, matrices, observables = ctx.saved_tensors
+        uploads, matrices, observables = ctx.saved_tensors
         kept, steps = ctx.kept.tensor, ctx.steps
         grads, other = (Scratch(tuple(kept.shape[1:]), kept) for _ in range(2))
         g, spare = torch.matmul(observables.t(), grad, out=grads.tensor).mul_(kept[-1]).mul_(2), other.tensor
         identity = order = tuple(range(kept.shape[2].bit_length() - 1))
         grad_matrices, grad_uploads = torch.empty_like(matrices), torch.zeros_like(uploads)
         w = matrices.shape[1]
-        for i in range(len(steps) - 1, -1, -1):
-            g, spare = _reorder(g, order, steps[i].order, spare), g
-            order = steps[i].order
-            if steps[i].is_turn:
-                grad_uploads += slopes(kept[i, 0], g[0])
+        for slot, step in zip(reversed(kept[1:-1].unbind()), reversed(steps), strict=True):
+            g, spare = _reorder(g, order, step.order, spare), g
+            order = step.order
+            if step.is_turn:
+                grad_uploads += slopes(slot[0], g[0], spare[0])
                 turn_(g[0], -uploads)
             else:
                 w -= 1
-                grad_matrices[:, w] = _outer(g, kept[i], matrices[:, w])
+                grad_matrices[:, w] = _outer(g, slot, matrices[:, w])
                 g, spare = _multiply(matrices[:, w].mT, g, spare), g
-        g = _reorder(g, order, identity, spare)
+        g, spare = _reorder(g, order, identity, spare), g
         if ctx.is_product:
-            return None, grad_uploads + slopes(first[0], g[0]), grad_matrices, None, None, None
+            return None, grad_uploads + slopes(kept[0, 0], g[0], spare[0]), grad_matrices, None, None, None
         return (g.clone() if ctx.needs_input_grad[0] else None), grad_uploads, grad_matrices, None, None, None
 
 
@@ -151,7 +153,7 @@ def simulate(
     Args:
         start: states before it, shape (n_circuits, 2**n_qubits, batch); None for those that the first upload makes of
             |0...0>.
-        uploads: angles of the uploads in radians, from -pi to pi, shape (n_qubits, batch); empty where there are none.
+        uploads: angles of the uploads in radians, from -pi to pi, shape (n_qubits, batch); (0, batch) without uploads.
         matrices: of all windows in order, shape (n_circuits, windows, V, D, D).
         observables: eigenvalues, shape (n_observables, 2**n_qubits).
         steps: see `plan`.

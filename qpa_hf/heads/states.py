@@ -29,7 +29,7 @@ def amplitude_states(embeddings: Tensor, n_qubits: int, constant: float) -> Tens
         directions = F.normalize(
             torch.cat((directions, directions.new_full((len(directions), 1), constant)), 1), dim=1
         )
-    return F.pad(directions, (0, 2**n_qubits - directions.shape[1])).t().contiguous()
+    return F.pad(directions.t(), (0, 0, 0, 2**n_qubits - directions.shape[1]))
 
 
 def product_states(angles: Tensor) -> Tensor:
@@ -77,20 +77,24 @@ def turn_(states: Tensor, angles: Tensor) -> Tensor:
     return states
 
 
-def product(angles: Tensor) -> Tensor:
-    """Return what `product_states` returns, without a gradient of its own."""
+def product(angles: Tensor, out: Tensor) -> Tensor:
+    """Write what `product_states` returns to `out`, without a gradient of its own."""
     states, *others = torch.stack((torch.cos(angles / 2), torch.sin(angles / 2)), 1)  # (2, batch) each
-    for qubit in others:
+    for qubit in others[:-1]:
         states = (states.unsqueeze(1) * qubit).flatten(0, 1)
-    return states
+    if not others:
+        return out.copy_(states)
+    torch.mul(states.unsqueeze(1), others[-1], out=out.view(len(states), 2, -1))
+    return out
 
 
-def slopes(rotated: Tensor, grad: Tensor) -> Tensor:
+def slopes(rotated: Tensor, grad: Tensor, spare: Tensor) -> Tensor:
     """Return the gradient of the angles of R_Y on all qubits, which commute, from what comes out of them.
 
     Args:
         rotated: states after the rotations, shape (2**n_qubits, batch).
         grad: the gradient of these.
+        spare: memory of their shape, which is overwritten.
 
     Returns:
         Shape (n_qubits, batch).
@@ -98,14 +102,18 @@ def slopes(rotated: Tensor, grad: Tensor) -> Tensor:
     found = []
     for qubit in range(len(rotated).bit_length() - 1):
         (low, high), (grad_low, grad_high) = _halves(rotated, qubit), _halves(grad, qubit)
-        found.append((grad_high * low).addcmul_(grad_low, high, value=-1).sum((0, 1)))
+        product = torch.mul(grad_high, low, out=spare[: len(spare) // 2].view(low.shape))
+        found.append(product.addcmul_(grad_low, high, value=-1).sum((0, 1)))
     return torch.stack(found) / 2
 
 
 class _Rotated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor | None, angles: Tensor) -> Tensor:
-        rotated = product(angles) if states is None else turn_(states.clone(), angles)
+        if states is None:
+            rotated = product(angles, angles.new_empty(2 ** len(angles), angles.shape[1]))
+        else:
+            rotated = turn_(states.clone(memory_format=torch.contiguous_format), angles)
         ctx.save_for_backward(rotated, angles)
         return rotated
 
@@ -115,7 +123,7 @@ class _Rotated(torch.autograd.Function):
         rotated, angles = ctx.saved_tensors
         grad = grad.contiguous()
         turned_back = turn_(grad.clone(), -angles) if ctx.needs_input_grad[0] else None
-        return turned_back, slopes(rotated, grad)
+        return turned_back, slopes(rotated, grad, torch.empty_like(grad))
 
 
 def z_signs(n_qubits: int, n_measured: int) -> Tensor:
