@@ -20,6 +20,7 @@ from qpa_hf.tuner.slots import n_generated, slots_of
 FOLDER = Path(__file__).parent
 CARD_NAME = "README.md"
 TEMPLATES = {"native": "native.md", "materialized": "materialized.md"}
+NAMES = {"LORA": "LoRA", "IA3": "IA3"}  # methods whose names are no common words
 UNFILLED = "[More Information Needed]"  # PEFT's own card, which it writes before ours
 MARKER = (
     f"<!-- Written by qpa_hf {__version__}. Remove this line to keep your changes when the adapter is saved again. -->"
@@ -51,36 +52,45 @@ ORIGINS = {
 }
 
 
-def make_card(kind: str, config: QPAConfig, record: RunRecord | None = None) -> ModelCard:
+def make_card(kind: str, config: QPAConfig, record: RunRecord | None = None, method: str = "LORA") -> ModelCard:
     """Return the card of an adapter: how to load it, what was trained, what the run recorded.
 
     Args:
         kind: a key of `TEMPLATES`: "native" (a generator) or "materialized" (the plain LoRA that it generates).
         config: configuration of the generator, with the layout that training wrote.
         record: what the run recorded; nothing is said where it is silent.
+        method: PEFT's name for the method whose tensors are generated.
     """
     record = record or RunRecord()
     spec = config.generator_spec(n_generated(config, slots_of(config.layout or [])))
     template = "".join((FOLDER / name).read_text(encoding="utf-8") for name in (TEMPLATES[kind], "details.md"))
     base, is_on_hub = _base(config)
+    is_lora = method == "LORA"
     return ModelCard.from_template(
-        _metadata(config, record, base if is_on_hub else ""),
+        _metadata(config, record, base if is_on_hub else "", method),
         template_str=template,
         marker=MARKER,
         base=base,
+        method=NAMES.get(method, method.replace("_", " ").lower()),
         load=_load(kind, config, base if is_on_hub else f"path/to/{base or 'the/base/model'}", record.repo_id),
         n_values=f"{spec.n_values:,}",
         n_trainable=f"{spec.n_trainable:,}",
         split=_split(spec),
         origin=_origin(config, spec),
-        settings=_settings(config, spec),
+        settings=_settings(config, spec) | ({"rank": config.r, "lora_alpha": config.lora_alpha} if is_lora else {}),
         run=record,
         control=_control(config, record),
         training=_training(record),
     )
 
 
-def write_card(kind: str, folder: str | os.PathLike[str], config: QPAConfig, record: RunRecord | None = None) -> None:
+def write_card(
+    kind: str,
+    folder: str | os.PathLike[str],
+    config: QPAConfig,
+    record: RunRecord | None = None,
+    method: str = "LORA",
+) -> None:
     """Write an adapter's card and its record beside it.
 
     A card that a person has written is kept. Without a record, that of an earlier adapter in the folder is removed.
@@ -88,7 +98,7 @@ def write_card(kind: str, folder: str | os.PathLike[str], config: QPAConfig, rec
     path = Path(folder) / CARD_NAME
     old = path.read_text(encoding="utf-8") if path.is_file() else MARKER
     if MARKER_START in old or UNFILLED in old:
-        write_text(path, str(make_card(kind, config, record)))
+        write_text(path, str(make_card(kind, config, record, method)))
     if record is None:
         (Path(folder) / RECORD_NAME).unlink(missing_ok=True)
     else:
@@ -131,7 +141,7 @@ def _load(kind: str, config: QPAConfig, base: str, repo_id: str | None) -> str:
     return "\n".join([*imports, "", first, last])
 
 
-def _metadata(config: QPAConfig, record: RunRecord, base: str) -> ModelCardData:
+def _metadata(config: QPAConfig, record: RunRecord, base: str, method: str) -> ModelCardData:
     task = TASKS.get(str(config.task_type), (None,))[0]
     # The Hub refuses results without a task, a data set and a number; these stay in the card's table.
     results = [
@@ -156,7 +166,7 @@ def _metadata(config: QPAConfig, record: RunRecord, base: str) -> ModelCardData:
         license=record.license,
         model_name=(record.repo_id or f"{base or 'adapter'}-qpa").rpartition("/")[2] if results else None,
         pipeline_tag=task,
-        tags=["lora", "qpa", *([f"base_model:adapter:{base}"] if base else [])],
+        tags=[method.lower().replace("_", "-"), "qpa", *([f"base_model:adapter:{base}"] if base else [])],
     )
 
 
@@ -215,8 +225,6 @@ def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
         "start": spec.start,
         "basis": config.basis,
         "seed of the generator": spec.seed,
-        "rank": config.r,
-        "lora_alpha": config.lora_alpha,
     }
 
 

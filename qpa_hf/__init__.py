@@ -4,7 +4,7 @@ Importing this package registers the method "QPA" with PEFT.
 """
 
 from qpa_hf._version import __version__
-from qpa_hf.generating import generate
+from qpa_hf.generating import generate, load_generated
 from qpa_hf.materialize import materialize
 from qpa_hf.optimize import optimize_angles
 from qpa_hf.plan import plan
@@ -16,6 +16,7 @@ __all__ = [
     "__version__",
     "generate",
     "initialize_basis",
+    "load_generated",
     "materialize",
     "optimize_angles",
     "plan",

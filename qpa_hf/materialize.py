@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from qpa_hf.checkpoint import read_weights
 from qpa_hf.generating.generation import generation_of, remove
+from qpa_hf.generating.native import described, vanilla_config, vanilla_state
 from qpa_hf.model_cards import RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
@@ -27,6 +28,20 @@ from qpa_hf.tuner.slots import build_bank, slots_of, target_names, tensors_of
 Module = TypeVar("Module", bound=nn.Module)
 GENERATOR_PREFIX = "base_model.lora_qpa."
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, renameat2(2)
+
+
+class Plain(NamedTuple):
+    """An adapter without its generator.
+
+    Args:
+        tensors: by their names in the checkpoint.
+        config: the method's own.
+        origin: the generator's settings, for the card.
+    """
+
+    tensors: dict[str, Tensor]
+    config: Any
+    origin: QPAConfig
 
 
 @overload
@@ -76,16 +91,16 @@ def materialize(
         return _in_place(model_or_path)
     target = Path(path)
     if isinstance(model_or_path, nn.Module) and is_fsdp(model_or_path):
-        tensors, config = _from_model(model_or_path, adapter_name)
-        on_first_process(lambda: _check_and_write(tensors, config, target, record))
+        plain = _from_model(model_or_path, adapter_name)
+        on_first_process(lambda: _check_and_write(plain, target, record))
         return target
     _check_target(target, model_or_path)
     if isinstance(model_or_path, (str, os.PathLike)):
-        tensors, config = _from_folder(Path(model_or_path))
+        plain = _from_folder(Path(model_or_path))
         record = record or RunRecord.load(model_or_path)
     else:
-        tensors, config = _from_model(model_or_path, adapter_name)
-    _check_and_write(tensors, config, target, record)
+        plain = _from_model(model_or_path, adapter_name)
+    _check_and_write(plain, target, record)
     return target
 
 
@@ -99,12 +114,12 @@ def _in_place(module: Any) -> nn.Module:
     return module
 
 
-def _check_and_write(tensors: dict[str, Tensor], config: QPAConfig, target: Path, record: RunRecord | None) -> None:
+def _check_and_write(plain: Plain, target: Path, record: RunRecord | None) -> None:
     _check_target(target, None)
-    broken = [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    broken = [key for key, tensor in plain.tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise ValueError(f"{broken[0]} has NaN or infinite values; nothing was written. Train with a lower rate.")
-    _write(tensors, config, target, record)
+    _write(plain, target, record)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -118,10 +133,13 @@ def _inner(model: nn.Module) -> Any:
     return model._modules.get("module") or model._modules.get("_orig_mod")  # DistributedDataParallel, torch.compile
 
 
-def _from_model(model: Any, adapter_name: str) -> tuple[dict[str, Tensor], QPAConfig]:
+def _from_model(model: Any, adapter_name: str) -> Plain:
     peft_model: Any = unwrapped(model) if isinstance(model, nn.Module) else model
     if not isinstance(peft_model, PeftModel):
         raise TypeError(f"Cannot materialize a {type(model).__name__}. Pass a PeftModel or the path of a checkpoint.")
+    generation = generation_of(peft_model)
+    if generation is not None and adapter_name == generation.adapter_name:
+        return Plain(vanilla_state(peft_model), vanilla_config(peft_model), described(peft_model))
     base_model: Any = peft_model.base_model
     config = peft_model.peft_config.get(adapter_name)
     if not isinstance(config, QPAConfig):
@@ -137,10 +155,10 @@ def _from_model(model: Any, adapter_name: str) -> tuple[dict[str, Tensor], QPACo
     if config.task_type is None and config.auto_mapping is None:
         base = base_model.model
         config.auto_mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
-    return tensors | base_model.generated_tensors(adapter_name), config
+    return Plain(tensors | base_model.generated_tensors(adapter_name), _lora_config(config), config)
 
 
-def _from_folder(folder: Path) -> tuple[dict[str, Tensor], QPAConfig]:
+def _from_folder(folder: Path) -> Plain:
     settings = folder / CONFIG_NAME
     if not settings.is_file():
         raise ValueError(f"There is no {CONFIG_NAME} in {folder}. Pass the directory of a saved QPA adapter.")
@@ -159,7 +177,7 @@ def _from_folder(folder: Path) -> tuple[dict[str, Tensor], QPAConfig]:
         raise ValueError(f"The weights in {folder} do not fit its {CONFIG_NAME}. Save or download both again.")
     bank.generator.load_state_dict(own)
     others = {k: v for k, v in weights.items() if not k.startswith(GENERATOR_PREFIX)}
-    return others | tensors_of(bank, slots), config
+    return Plain(others | tensors_of(bank, slots), _lora_config(config), config)
 
 
 def _lora_config(config: QPAConfig) -> LoraConfig:
@@ -185,7 +203,7 @@ def _check_target(target: Path, source: Any) -> None:
         raise ValueError(f"{target} is not empty and holds no adapter. Pass a new or empty directory.")
 
 
-def _write(tensors: dict[str, Tensor], config: QPAConfig, target: Path, record: RunRecord | None) -> None:
+def _write(plain: Plain, target: Path, record: RunRecord | None) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
@@ -195,23 +213,23 @@ def _write(tensors: dict[str, Tensor], config: QPAConfig, target: Path, record: 
         if target.is_dir():
             shutil.copytree(target, partial, dirs_exist_ok=True)
         partial.chmod(0o755)  # mkdtemp makes it private
-        save_file(tensors, partial / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
-        _lora_config(config).save_pretrained(str(partial))
-        write_card("materialized", partial, config, record)
-        _prove(tensors, partial)
+        save_file(plain.tensors, partial / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+        plain.config.save_pretrained(str(partial))
+        write_card("materialized", partial, plain.origin, record, str(plain.config.peft_type.value))
+        _prove(plain, partial)
         _exchange(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _prove(tensors: dict[str, Tensor], folder: Path) -> None:
+def _prove(plain: Plain, folder: Path) -> None:
     """Read back what was written and compare every tensor bit for bit."""
     written = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
-    same = written.keys() == tensors.keys() and all(
-        written[key].dtype == value.dtype and torch.equal(written[key], value) for key, value in tensors.items()
+    same = written.keys() == plain.tensors.keys() and all(
+        written[key].dtype == value.dtype and torch.equal(written[key], value) for key, value in plain.tensors.items()
     )
     settings = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    if not same or settings["peft_type"] != "LORA":
+    if not same or settings["peft_type"] != plain.config.peft_type:
         raise RuntimeError(f"What was written for {folder} differs when read back; the target was left as it was.")
 
 

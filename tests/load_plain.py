@@ -14,7 +14,7 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 
 def main(cases_path, answers_path):
-    """Answer for every case of a JSON file {case: [model, folder]}."""
+    """Answer for every case of a JSON file {case: [model, folder, {input: numbers}]}; most have no further inputs."""
     sys.meta_path.insert(0, Blocked())
     import torch
     from models import build, output
@@ -23,10 +23,11 @@ def main(cases_path, answers_path):
     with open(cases_path) as f:
         cases = json.load(f)
     answers = {}
-    for case, (name, folder) in cases.items():
+    for case, (name, folder, *more) in cases.items():
         model = PeftModel.from_pretrained(build(name), folder)
+        inputs = {key: torch.tensor(numbers) for extra in more for key, numbers in extra.items()}
         with torch.no_grad():
-            answers[case] = output(model, name)
+            answers[case] = output(model, name, **inputs)
     torch.save(answers, answers_path)
 
 

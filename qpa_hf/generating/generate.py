@@ -8,13 +8,16 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from torch import nn
 
 from qpa_hf.generating.generation import Generation, install
+from qpa_hf.generating.native import GeneratedPeftModel
+from qpa_hf.generating.refusals import active_adapter
 from qpa_hf.generating.selection import Place, select
 from qpa_hf.generator import Bank, Generator
 from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.layers import Whole
 from qpa_hf.tuner.model import warn_if_wasteful
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -63,12 +66,19 @@ def generate(module: Module, names: str | Sequence[str] | None = None, **setting
             near = difflib.get_close_matches(name, SETTINGS, 1)
             hint = f"Did you mean `{near[0]}`?" if near else f"Use those of {', '.join(SETTINGS)}."
             raise TypeError(f"`generate` has no setting `{name}`. {hint}")
+    warn_if_wasteful(QPAConfig(**settings), put_in(module, names, settings))
+    return module
+
+
+def put_in(module: nn.Module, names: str | Sequence[str] | None, settings: dict[str, Any]) -> Bank:
+    """Replace the chosen Parameters by reads from a new bank, and return that."""
     config = QPAConfig(**settings)
+    adapter_name = active_adapter(module) if isinstance(module, PeftModel) else None
     places = select(module, names)
     bank = _bank(config, places)
-    warn_if_wasteful(config, bank)
-    install(Generation(module, config, bank, places))
-    return module
+    whole = Whole if adapter_name is None else GeneratedPeftModel
+    install(Generation(module, settings, bank, places, whole, adapter_name))
+    return bank
 
 
 def _bank(config: QPAConfig, places: list[list[Place]]) -> Bank:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qpa_hf.generating.selection import Place
 from qpa_hf.generator import Bank
-from qpa_hf.tuner.layers import Reader, put_back, put_back_entries, replace_entry, replace_parameters
+from qpa_hf.tuner.layers import Reader, Whole, put_back, put_back_entries, replace_entry, replace_parameters
 
 GENERATOR_NAME = "qpa_generator"
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -23,14 +23,26 @@ class Generation:
 
     Args:
         root: the whole module.
-        config: the generator's settings, a `QPAConfig`.
+        settings: of the generator, as they were given.
         bank: has one slot for each group of places.
         places: where each slot is read.
+        whole: what the module does otherwise from now on.
+        adapter_name: name of the generated adapter of a PEFT model.
     """
 
-    def __init__(self, root: nn.Module, config: Any, bank: Bank, places: list[list[Place]]) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        settings: dict[str, Any],
+        bank: Bank,
+        places: list[list[Place]],
+        whole: type[Whole],
+        adapter_name: str | None,
+    ) -> None:
         self.root = root
-        self.config = config
+        self.settings = settings
+        self.whole = whole
+        self.adapter_name = adapter_name
         self.bank = bank
         self.places = places
         self.is_trainable = [group[0].parameter.requires_grad for group in places]
@@ -39,6 +51,11 @@ class Generation:
     def names(self) -> list[str]:
         """Name of each slot, that of its first place."""
         return [group[0].name for group in self.places]
+
+    @property
+    def layout(self) -> list[list[Any]]:
+        """Name and shape of each slot."""
+        return [[name, list(shape)] for name, shape in zip(self.names, self.bank.shapes, strict=True)]
 
     def take_out(self) -> None:
         """Replace every chosen Parameter by a read from the bank."""
@@ -53,7 +70,7 @@ class Generation:
                 for key, reader in readers.items():
                     replace_entry(module, key, reader)  # type: ignore[arg-type]
             else:
-                replace_parameters(module, readers, self.bank if module is self.root else None)
+                replace_parameters(module, readers, *((self.bank, self.whole) if module is self.root else ()))
 
     def put_back(self) -> dict[str, nn.Parameter]:
         """Replace every read by a plain Parameter with the value in use, tied as before; return them by name."""
@@ -102,8 +119,10 @@ def generation_of(module: nn.Module) -> Generation | None:
 def home(module: nn.Module, places: list[list[Place]]) -> nn.Module:
     """Return the module whose child the generator becomes.
 
-    A module without children, because those that have some may call all of them one after the other.
+    A module without children, because those that have some may call all of them one after the other; PEFT's do not.
     """
+    if isinstance(module, PeftModel):
+        return module
     owners = [place.module for group in places for place in group]
     leaves = [m for m in module.modules() if not isinstance(m, CONTAINERS)]
     return next((m for m in [*owners, *leaves] if not any(True for _ in m.children())), module)

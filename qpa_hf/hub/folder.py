@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from peft.utils.peft_types import PeftType
 from safetensors import safe_open
 
 from qpa_hf.checkpoint import check_complete
@@ -19,7 +20,7 @@ CARD = "README.md"
 # Only what loading or reading an adapter needs; optimizer state and pickles, which may hold tokens, stay at home.
 SUFFIXES = {".jinja", ".json", ".md", ".model", ".png", ".safetensors", ".txt", ".yaml"}
 TRAINING_STATE = {"trainer_state.json"}
-FORMS = {"QPA": "native", "LORA": "materialized"}
+FORMS = {"QPA": "native", "LORA": "materialized"}  # every other method of PEFT's: materialized
 
 
 def form_of(folder: Path) -> str:
@@ -39,15 +40,15 @@ def form_of(folder: Path) -> str:
         raise ValueError(
             f"{folder / CONFIG_NAME} is damaged ({error}). Save or download the adapter again."
         ) from error
-    if kind not in FORMS:
-        raise ValueError(f"{folder} holds a {kind} adapter. Pass a native (QPA) or materialized (LORA) one.")
+    if kind not in PeftType.__members__:
+        raise ValueError(f"{folder} holds a {kind} adapter. Pass a native (QPA) or a materialized one.")
     check_complete(folder)
     with safe_open(folder / SAFETENSORS_WEIGHTS_NAME, framework="pt") as weights:
         keys = list(weights.keys())
-    expected = GENERATOR_PREFIX if kind == "QPA" else "lora_"
+    expected = {"QPA": GENERATOR_PREFIX, "LORA": "lora_"}.get(kind, "")
     if not any(expected in key for key in keys):
         raise ValueError(f"The weights in {folder} have no {expected!r} tensors. Save the adapter again.")
-    return FORMS[kind]
+    return FORMS.get(kind, "materialized")
 
 
 def files_of(folder: Path) -> dict[str, Path]:

@@ -66,16 +66,20 @@ def _move(readers: dict[str, Reader], fn: Callable[[Tensor], Tensor]) -> None:
 _CLASSES: dict[tuple[Any, ...], type[nn.Module]] = {}
 
 
-def _generated_class(base: type[nn.Module], names: tuple[str, ...], begins: bool) -> type[nn.Module]:
+class Whole:
+    """Marks a whole model, which tells the bank of each forward."""
+
+
+def _generated_class(base: type[nn.Module], names: tuple[str, ...], whole: type[Whole] | None) -> type[nn.Module]:
     """Return the subclass of `base` in which each parameter of `names` is a property.
 
-    One that `begins` tells the bank of each forward, in `forward` and not in hooks, which torch.compile runs apart.
+    That of a `whole` model tells the bank of each forward, and not in hooks, which torch.compile runs apart.
     """
-    if (base, names, begins) in _CLASSES:
-        return _CLASSES[base, names, begins]
+    if (base, names, whole) in _CLASSES:
+        return _CLASSES[base, names, whole]
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
-        return _empty, (base, names, begins), self.__getstate__().copy()
+        return _empty, (base, names, whole), self.__getstate__().copy()
 
     def apply(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
         _move(self.__dict__["_readers"], fn)
@@ -93,11 +97,11 @@ def _generated_class(base: type[nn.Module], names: tuple[str, ...], begins: bool
     namespace |= {"__reduce_ex__": reduce, "_apply": apply}
     if issubclass(base, nn.RNNBase):
         namespace |= RECURRENT
-    if begins:
-        namespace["forward"] = forward
-    name = base.__name__ if begins else f"Generated{base.__name__}"  # whole models are known by their class's name
-    _CLASSES[base, names, begins] = type(name, (base,), namespace)
-    return _CLASSES[base, names, begins]
+    if whole is None:
+        _CLASSES[base, names, whole] = type(f"Generated{base.__name__}", (base,), namespace)
+    else:  # known by its class's name to other libraries
+        _CLASSES[base, names, whole] = type(base.__name__, (whole, base), namespace | {"forward": forward})
+    return _CLASSES[base, names, whole]
 
 
 # A recurrent layer keeps a list of its Parameters, and for cuDNN lays them out anew in place.
@@ -109,19 +113,22 @@ RECURRENT: dict[str, Any] = {
 }
 
 
-def _empty(base: type[nn.Module], names: tuple[str, ...], begins: bool) -> nn.Module:
+def _empty(base: type[nn.Module], names: tuple[str, ...], whole: type[Whole] | None) -> nn.Module:
     """Rebuild an instance for copy and pickle, which cannot find a dynamic class by its name."""
-    cls = _generated_class(base, names, begins)
+    cls = _generated_class(base, names, whole)
     return cls.__new__(cls)
 
 
-def replace_parameters(module: nn.Module, readers: dict[str, Reader], bank: Bank | None = None) -> None:
+def replace_parameters(
+    module: nn.Module, readers: dict[str, Reader], bank: Bank | None = None, whole: type[Whole] | None = None
+) -> None:
     """Take the named Parameters out of `module` and read them through `readers` from now on.
 
     Args:
         module: has the Parameters.
         readers: by their names.
         bank: to be told when a forward of this module begins and ends, if it is a whole model.
+        whole: what a whole model does otherwise; None for a part of one.
     """
     module.__dict__["_parameter_order"] = tuple(module._parameters)
     for name in readers:
@@ -129,13 +136,13 @@ def replace_parameters(module: nn.Module, readers: dict[str, Reader], bank: Bank
     module.__dict__["_readers"] = readers
     module.__dict__["_bank"] = bank
     module.__dict__.pop("_flat_weights", None)
-    module.__class__ = _generated_class(type(module), tuple(sorted(readers)), bank is not None)
+    module.__class__ = _generated_class(type(module), tuple(sorted(readers)), whole)
 
 
 def put_back(module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
     """Undo `replace_parameters`: give a module plain Parameters, in the order that it had them."""
     del module.__dict__["_readers"], module.__dict__["_bank"]
-    module.__class__ = type(module).__bases__[0]
+    module.__class__ = type(module).__bases__[-1]
     _register(module, parameters)
     if isinstance(module, nn.RNNBase):
         module._init_flat_weights()

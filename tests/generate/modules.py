@@ -39,6 +39,18 @@ class Tied(nn.Module):
         return self.head(self.norm(self.embedding(ids)))
 
 
+class Transposed(nn.Module):
+    """An embedding, and its transpose in the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(12, 8)
+        self.head = nn.Parameter(self.embedding.weight.t())
+
+    def forward(self, ids):
+        return self.embedding(ids) @ self.head
+
+
 class Bare(nn.Module):
     """Parameters of its own, in a list and in a dictionary, and no child."""
 
@@ -87,6 +99,7 @@ MODULES = {
     "recurrent": Recurrent,
     "attention": lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0),
     "tied": Tied,
+    "tied, transposed": Transposed,
     "lists of parameters": Bare,
     "weight norm": lambda: nn.Sequential(weight_norm(nn.Linear(8, 16)), nn.ReLU(), nn.Linear(16, 4)),
     "spectral norm": lambda: nn.Sequential(spectral_norm(nn.Linear(8, 16)), nn.ReLU(), nn.Linear(16, 4)),
@@ -109,7 +122,7 @@ def batch(name):
     rng = torch.Generator().manual_seed(2)
     if name == "transformers":
         return inputs("gpt2")["input_ids"]
-    if name == "tied":
+    if name.startswith("tied"):
         return torch.randint(12, (5,), generator=rng)
     shape = (2, 5, 8) if name == "attention" else (5, 8)
     x = torch.randn(shape, generator=rng)

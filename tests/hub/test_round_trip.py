@@ -184,7 +184,7 @@ def cut(folder):
         (remove("adapter_model.safetensors"), {}, "There is no adapter_model.safetensors"),
         (cut, {}, "incomplete or damaged"),
         (write("adapter_config.json", "{"), {}, "Save or download the adapter again"),
-        (write("adapter_config.json", '{"peft_type": "IA3"}'), {}, "Pass a native (QPA) or materialized (LORA) one"),
+        (write("adapter_config.json", '{"peft_type": "OTHER"}'), {}, "Pass a native (QPA) or a materialized one"),
         (write("adapter_config.json", '{"peft_type": "QPA"}'), {}, "Save the adapter again"),
         (str, {"form": "native"}, "Push it as it is"),
         (str, {"form": "onnx"}, "Use one of ['materialized', 'native']"),

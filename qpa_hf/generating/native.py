@@ -1,0 +1,170 @@
+"""The native form of a PEFT model whose method's tensors are generated: small, and resumable by Trainer."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from qpa_hf._version import __version__
+from qpa_hf.checkpoint import read_weights, write_text
+from qpa_hf.generating.generation import GENERATOR_NAME, Generation, generation_of
+from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.layers import Whole
+
+KIND = "GENERATED"  # stands where PEFT looks for its method, so that it stops instead of loading nothing
+
+
+class GeneratedPeftModel(Whole):
+    """What a `PeftModel` does otherwise once its method's tensors are generated."""
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *args: Any, selected_adapters: Any = None, **kwargs: Any
+    ) -> None:
+        """Save the generator of the generated adapter, and other adapters as PEFT does."""
+        model: Any = self
+        generation: Generation = model.__dict__["_generation"]
+        names = list(selected_adapters or model.peft_config)
+        others = [name for name in names if name != generation.adapter_name]
+        if others:
+            super().save_pretrained(save_directory, *args, selected_adapters=others, **kwargs)  # type: ignore[misc]
+        if generation.adapter_name in names and kwargs.get("is_main_process", True):
+            is_default = generation.adapter_name == "default"
+            folder = Path(save_directory) if is_default else Path(save_directory, str(generation.adapter_name))
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(_state(model, generation), folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+            write_text(folder / CONFIG_NAME, json.dumps(_settings(model, generation), indent=2) + "\n")
+
+    def load_adapter(self, model_id: str | os.PathLike[str], adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Load the generator if `model_id` is a native folder of the generated adapter, else as PEFT does."""
+        model: Any = self
+        generation: Generation = model.__dict__["_generation"]
+        if adapter_name != generation.adapter_name:
+            return super().load_adapter(model_id, adapter_name, *args, **kwargs)  # type: ignore[misc]
+        settings = read_settings(model_id)
+        if settings["layout"] != generation.layout:
+            raise ValueError(
+                f"{model_id} generates other tensors than this model. Load it onto the base model and with the method "
+                f"that it was trained with ({settings['base_model_name_or_path']}, {settings['method']['peft_type']})."
+            )
+        return model.load_state_dict(read_weights(Path(model_id)), strict=False)
+
+
+def load_generated(base: nn.Module, folder: str | os.PathLike[str], is_trainable: bool = False) -> PeftModel:
+    """Load the native form of an adapter whose tensors `generate` generated, as `save_pretrained` wrote it.
+
+    Args:
+        base: the base model it was trained with.
+        folder: the saved adapter.
+        is_trainable: load it for further training.
+
+    Raises:
+        ValueError: if `folder` holds no such adapter, or one of another base model.
+    """
+    from qpa_hf.generating.generate import put_in
+
+    settings = read_settings(folder)
+    method = dict(settings["method"])
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[method.pop("peft_type")](**method)
+    model = get_peft_model(base, config, adapter_name=settings["adapter_name"])
+    put_in(model, [name for name, _ in settings["layout"]], settings["generator"])
+    model.load_adapter(folder, settings["adapter_name"])
+    if not is_trainable:
+        model.requires_grad_(False)
+        model.eval()
+    return model
+
+
+def vanilla_state(model: PeftModel) -> dict[str, Tensor]:
+    """Return what PEFT itself would save if the values in use were its Parameters, as contiguous CPU copies."""
+    generation = _generation(model)
+    with generation.plain():
+        state = get_peft_model_state_dict(model, adapter_name=str(generation.adapter_name))
+        return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+
+
+def vanilla_config(model: PeftModel) -> PeftConfig:
+    """Return the method's configuration as PEFT would save it."""
+    config = copy.deepcopy(model.peft_config[str(_generation(model).adapter_name)])
+    config.inference_mode = True
+    base = model.get_base_model()
+    config.base_model_name_or_path = config.base_model_name_or_path or base.__dict__.get("name_or_path") or None
+    if config.task_type is None and config.auto_mapping is None:
+        config.auto_mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
+    return config
+
+
+def described(model: PeftModel) -> QPAConfig:
+    """Return the generator's settings together with what it generates, as a QPA adapter's configuration has them."""
+    generation, method = _generation(model), vanilla_config(model)
+    lora = {"r": method.r, "lora_alpha": method.lora_alpha} if isinstance(method, LoraConfig) else {}
+    config = QPAConfig(**generation.settings, **lora)
+    config.base_model_name_or_path, config.task_type = method.base_model_name_or_path, method.task_type
+    config.layout = [[name, shape, None] for name, shape in generation.layout]
+    return config
+
+
+def _generation(model: PeftModel) -> Generation:
+    generation = generation_of(model)
+    assert generation is not None
+    return generation
+
+
+def read_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a native folder says of itself.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    path = Path(folder) / CONFIG_NAME
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if settings.get("peft_type") != KIND:
+        raise ValueError(f"{folder} holds no adapter with a generator. Pass a folder that `save_pretrained` wrote.")
+    return settings
+
+
+def _state(model: PeftModel, generation: Generation) -> dict[str, Tensor]:
+    """Return the generator's numbers, and what the method saves beside the generated tensors."""
+    prefixes = (f"{GENERATOR_NAME}.", "prompt_encoder.")
+    kept = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    with generation.plain() as generated, torch.no_grad():
+        saved = {value.data_ptr() for value in get_peft_model_state_dict(model).values() if value.numel()}
+        for name, value in model.state_dict().items():
+            if value.data_ptr() in saved or name.startswith(prefixes):
+                kept.add(name)
+        kept -= generated.keys()
+    state = model.state_dict()
+    return {name: state[name].detach().cpu().contiguous().clone() for name in sorted(kept) if name in state}
+
+
+def _settings(model: PeftModel, generation: Generation) -> dict[str, Any]:
+    config = vanilla_config(model)
+    config.inference_mode = False
+    return {
+        "peft_type": KIND,
+        "qpa_hf_version": __version__,
+        "adapter_name": generation.adapter_name,
+        "base_model_name_or_path": config.base_model_name_or_path,
+        "task_type": config.task_type,
+        "method": _plain(config.to_dict()),
+        "generator": _plain(generation.settings),
+        "layout": generation.layout,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with sets and enums as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, list, tuple)):
+        return [_plain(item) for item in (sorted(value) if isinstance(value, set) else value)]
+    return getattr(value, "value", value)
