@@ -116,10 +116,10 @@ def rows(n=48):
     return [{"input_ids": ids[i % 3], "labels": ids[i % 3]} for i in range(n)]
 
 
-def trainer(folder, callbacks=(), dropout=0.1, adapter=None, **kwargs):
+def trainer(folder, callbacks=(), dropout=0.1, adapter=None, model=None, **kwargs):
     settings = {"r": 4, "chunk_size": 16, "n_circuits": 2, "target_modules": TARGETS, "lora_dropout": dropout}
     settings |= adapter or {}
-    model = get_peft_model(build("llama"), QPAConfig(**settings, **LM))
+    model = model or get_peft_model(build("llama"), QPAConfig(**settings, **LM))
     defaults = {
         "max_steps": 8,
         "per_device_train_batch_size": 4,

@@ -106,7 +106,7 @@ def vanilla_config(model: PeftModel) -> PeftConfig:
 def described(model: PeftModel) -> QPAConfig:
     """Return the generator's settings together with what it generates, as a QPA adapter's configuration has them."""
     generation, method = _generation(model), vanilla_config(model)
-    lora = {"r": method.r, "lora_alpha": method.lora_alpha} if isinstance(method, LoraConfig) else {}
+    lora: dict[str, Any] = {"r": method.r, "lora_alpha": method.lora_alpha} if isinstance(method, LoraConfig) else {}
     config = QPAConfig(**generation.settings, **lora)
     config.base_model_name_or_path, config.task_type = method.base_model_name_or_path, method.task_type
     config.layout = [[name, shape, None] for name, shape in generation.layout]
