@@ -49,7 +49,13 @@ def _milliseconds(run: Run, n_calls: int, device: str) -> list[float]:
     return [first.elapsed_time(last) / n_calls]
 
 
-def take_turns(runs: Mapping[str, Run], n_rounds: int, device: str = "cpu", budget: float = float("inf")) -> Times:
+def take_turns(
+    runs: Mapping[str, Run],
+    n_rounds: int,
+    device: str = "cpu",
+    budget: float = float("inf"),
+    least: int | None = None,
+) -> Times:
     """Time all arms in one process, each once a round, in an order drawn anew for every round.
 
     A change of the machine's load then meets all alike, and none always follows the same other. A fast call is
@@ -61,6 +67,8 @@ def take_turns(runs: Mapping[str, Run], n_rounds: int, device: str = "cpu", budg
         n_rounds: rounds to time; every arm has run twice before the first.
         device: "cpu" or "cuda".
         budget: seconds; where they will not do, there are fewer rounds, but at least `MIN_ROUNDS`.
+        least: timed calls of a turn, if more than `CALLS` says: for slow calls that follow themselves in use, and that
+            another arm's large memory would otherwise slow down.
 
     Returns:
         Milliseconds of one call, a number for each round.
@@ -69,8 +77,8 @@ def take_turns(runs: Mapping[str, Run], n_rounds: int, device: str = "cpu", budg
     for run in runs.values():
         run()
     seconds = {name: _milliseconds(run, 1, device)[0] / 1e3 for name, run in runs.items()}
-    least, most = CALLS[device]
-    n_calls = {name: min(most, max(least, int(TURN_SECONDS / taken))) for name, taken in seconds.items()}
+    fewest, most = CALLS[device]
+    n_calls = {name: min(most, max(least or fewest, int(TURN_SECONDS / taken))) for name, taken in seconds.items()}
     round_seconds = sum(seconds[name] * (n + (n > 1)) for name, n in n_calls.items())
     if n_rounds * round_seconds > budget:
         n_rounds = min(n_rounds, max(MIN_ROUNDS, int(budget / round_seconds)))

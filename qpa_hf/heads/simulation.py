@@ -109,8 +109,9 @@ class _Simulated(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
         uploads, matrices, observables = ctx.saved_tensors
         kept, steps = ctx.kept.tensor, ctx.steps
-        grads, other = (Scratch(tuple(kept.shape[1:]), kept) for _ in range(2))
-        g, spare = torch.matmul(observables.t(), grad, out=grads.tensor).mul_(kept[-1]).mul_(2), other.tensor
+        pair = Scratch((2, *kept.shape[1:]), kept)
+        g, spare = pair.tensor
+        torch.matmul(observables.t(), grad, out=g).mul_(kept[-1]).mul_(2)
         identity = order = tuple(range(kept.shape[2].bit_length() - 1))
         grad_matrices, grad_uploads = torch.empty_like(matrices), torch.zeros_like(uploads)
         w = matrices.shape[1]

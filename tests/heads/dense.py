@@ -95,3 +95,33 @@ def logits(head, embedding):
     state = run(start, measured_gates(uploads(head, embedding), angles, how.n_reuploads, how.connectivity))
     weight, bias = (p.detach().double().numpy() for p in (head.readout.weight, head.readout.bias))
     return weight @ expectations(state, how.n_measured) + bias
+
+
+def depolarised(rho, strength, qubits):
+    """Return a density matrix after the depolarising channel on some qubits."""
+    n_qubits = len(rho).bit_length() - 1
+    paulis = (np.eye(2), X, Y, Z)
+    mixed = 0
+    for string in np.ndindex(*[4] * len(qubits)):
+        pauli = on(n_qubits, {qubit: paulis[i] for qubit, i in zip(qubits, string, strict=True)})
+        mixed = mixed + pauli @ rho @ pauli.conj().T
+    return (1 - strength) * rho + strength * mixed / 4 ** len(qubits)
+
+
+def noisy_probabilities(sequence, snapshot, n_qubits):
+    """Return what is read of qubit 0: two errors of sqrt(X) after each R_Y, a mean coupling's after each CNOT."""
+    rho = np.zeros((2**n_qubits, 2**n_qubits), dtype=complex)
+    rho[0, 0] = 1
+    qubits, couplings = snapshot.line_qubits(n_qubits), snapshot.line_couplings(n_qubits)
+    pair = np.mean([coupling.cz_error for coupling in couplings]) * 4 / 3  # average infidelity of d = 4 levels
+    for name, first, second in sequence:
+        gate = (cnot if name == "cnot" else ry)(n_qubits, first, second)
+        rho = gate @ rho @ gate.T
+        if name == "cnot":
+            rho = depolarised(rho, pair, [first, second])
+        else:
+            for _ in range(2):
+                rho = depolarised(rho, 2 * qubits[first].sx_error, [first])
+    p = np.diag(rho).real.reshape(2, -1).sum(1)
+    one, zero = qubits[0].false_one, qubits[0].false_zero
+    return np.array([p[0] * (1 - one) + p[1] * zero, p[0] * one + p[1] * (1 - zero)])
