@@ -89,6 +89,8 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         if self.training and (self.settings.shots is not None or self.settings.noise is not None):
             self.draw += 1
         dtype = torch.promote_types(self.angles.dtype, torch.float32)
+        if not embeddings.numel():
+            return embeddings.new_zeros(*embeddings.shape[:-1], self.settings.n_classes, dtype=dtype)
         with torch.autocast(embeddings.device.type, enabled=False):
             rows = embeddings.reshape(-1, embeddings.shape[-1]).to(dtype)
             p = self._measure(self.latent(rows).t())  # (2**n_measured, batch)

@@ -89,15 +89,14 @@ class _Simulated(torch.autograd.Function):
         other = Scratch(shape, uploads)
         states = product(uploads, kept.tensor[0, 0])[None] if start is None else start
         order = identity = tuple(range(n_qubits))
-        w = 0
+        windows = iter(matrices.transpose(0, 1).flatten(1, 2).unbind())  # (n_circuits * V, D, D) each
         for i, step in enumerate(steps, 1):
             slot = _reorder(states, order, step.order, kept.tensor[i if is_kept else i % 2])
             order, states = step.order, slot
             if step.is_turn:
                 turn_(slot[0], uploads)
             else:
-                states = _multiply(matrices[:, w], slot, other.tensor)
-                w += 1
+                states = _multiply(next(windows), slot, other.tensor)
         last = _reorder(states, order, identity, kept.tensor[-1])
         if is_kept:
             ctx.save_for_backward(uploads, matrices, observables)
@@ -113,8 +112,10 @@ class _Simulated(torch.autograd.Function):
         g, spare = pair.tensor
         torch.matmul(observables.t(), grad, out=g).mul_(kept[-1]).mul_(2)
         identity = order = tuple(range(kept.shape[2].bit_length() - 1))
-        grad_matrices, grad_uploads = torch.empty_like(matrices), torch.zeros_like(uploads)
-        w = matrices.shape[1]
+        grad_uploads = torch.zeros_like(uploads)
+        flat = matrices.transpose(0, 1).flatten(1, 2)  # (windows, n_circuits * V, D, D)
+        grad_flat = torch.empty_like(flat)
+        windows = zip(reversed(flat.mT.unbind()), reversed(grad_flat.unbind()), strict=True)
         for slot, step in zip(reversed(kept[1:-1].unbind()), reversed(steps), strict=True):
             g, spare = _reorder(g, order, step.order, spare), g
             order = step.order
@@ -122,27 +123,22 @@ class _Simulated(torch.autograd.Function):
                 grad_uploads += slopes(slot[0], g[0], spare[0])
                 turn_(g[0], -uploads)
             else:
-                w -= 1
-                grad_matrices[:, w] = _outer(g, slot, matrices[:, w])
-                g, spare = _multiply(matrices[:, w].mT, g, spare), g
+                transposed, grad_window = next(windows)
+                rows = (len(transposed), transposed.shape[-1], -1)
+                torch.bmm(g.view(rows), slot.view(rows).mT, out=grad_window)
+                g, spare = _multiply(transposed, g, spare), g
         g, spare = _reorder(g, order, identity, spare), g
+        grad_matrices = grad_flat.unflatten(1, (len(matrices), -1)).transpose(0, 1)
         if ctx.is_product:
             return None, grad_uploads + slopes(kept[0, 0], g[0], spare[0]), grad_matrices, None, None, None
         return (g.clone() if ctx.needs_input_grad[0] else None), grad_uploads, grad_matrices, None, None, None
 
 
 def _multiply(matrices: Tensor, states: Tensor, out: Tensor) -> Tensor:
-    """Apply a window's matrices (E, V, D, D) to states whose front qubits are the window's."""
-    size = matrices.shape[-1]
-    rows = (matrices.shape[0] * matrices.shape[1], size, -1)
-    torch.bmm(matrices.reshape(-1, size, size), states.view(rows), out=out.view(rows))
+    """Apply a window's matrices (n_circuits * V, D, D) to states whose front qubits are the window's."""
+    rows = (len(matrices), matrices.shape[-1], -1)
+    torch.bmm(matrices, states.view(rows), out=out.view(rows))
     return out
-
-
-def _outer(grad: Tensor, states: Tensor, matrices: Tensor) -> Tensor:
-    """Return the gradient of a window's matrices, (E, V, D, D)."""
-    rows = (matrices.shape[0] * matrices.shape[1], matrices.shape[-1], -1)
-    return torch.bmm(grad.view(rows), states.view(rows).mT).view(matrices.shape)
 
 
 @torch.compiler.disable
