@@ -30,9 +30,9 @@ def study(
         rows = []
         for row in Study(sentences, build / "runs", seeds).run():
             rows.append(row)
-            print(f"{row['part']}, {row['arm']}, {row['purpose']} {row['value']:g}, seed {row['seed']}: "
-                  f"{row['development']:.4f}, {row['cpu_seconds']:.0f} s", flush=True)  # fmt: skip
-        report.write_runs(rows, output)
+            what = f"{row['part']}, {row['arm']}, {row['purpose']} {row['value']:g}, seed {row['seed']}"
+            print(f"{what}: {row['development']:.4f}, {row['cpu_seconds']:.0f} s", flush=True)
+            report.write_runs(rows, sentences.sizes, output)  # so that a report can be made at any time
     print(f"Written: {', '.join(map(str, report.write(output)))}")
 
 

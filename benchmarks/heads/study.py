@@ -65,6 +65,11 @@ class Data:
         order = torch.randperm(len(train), generator=seeded(0, "development"))
         return Data(train[order[N_DEVELOPMENT:]], train[order[:N_DEVELOPMENT]], test)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many sentences there are of each kind."""
+        return {name: len(getattr(self, name)) for name in ("pool", "development", "test")}
+
     def rows(self, part: Part, seed: int) -> Sentences:
         """Return a part's training rows, which a seed draws."""
         if part.n_rows is None:
