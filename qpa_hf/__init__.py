@@ -4,6 +4,7 @@ Importing this package registers the method "QPA" with PEFT.
 """
 
 from qpa_hf._version import __version__
+from qpa_hf.bottleneck import BottleneckConfig
 from qpa_hf.generating import generate, load_generated
 from qpa_hf.materialize import materialize
 from qpa_hf.optimize import optimize_angles
@@ -11,6 +12,7 @@ from qpa_hf.plan import plan
 from qpa_hf.tuner import QPAConfig, QPAModel, initialize_basis
 
 __all__ = [
+    "BottleneckConfig",
     "QPAConfig",
     "QPAModel",
     "__version__",

@@ -8,17 +8,17 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from qpa_hf.checkpoint import read_weights
 from qpa_hf.generating.generation import generation_of, remove
-from qpa_hf.generating.native import described, vanilla_config, vanilla_state
+from qpa_hf.generating.vanilla import Plain, vanilla
 from qpa_hf.model_cards import RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
@@ -28,20 +28,6 @@ from qpa_hf.tuner.slots import build_bank, slots_of, target_names, tensors_of
 Module = TypeVar("Module", bound=nn.Module)
 GENERATOR_PREFIX = "base_model.lora_qpa."
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, renameat2(2)
-
-
-class Plain(NamedTuple):
-    """An adapter without its generator.
-
-    Args:
-        tensors: by their names in the checkpoint.
-        config: the method's own.
-        origin: the generator's settings, for the card.
-    """
-
-    tensors: dict[str, Tensor]
-    config: Any
-    origin: QPAConfig
 
 
 @overload
@@ -137,9 +123,9 @@ def _from_model(model: Any, adapter_name: str) -> Plain:
     peft_model: Any = unwrapped(model) if isinstance(model, nn.Module) else model
     if not isinstance(peft_model, PeftModel):
         raise TypeError(f"Cannot materialize a {type(model).__name__}. Pass a PeftModel or the path of a checkpoint.")
-    generation = generation_of(peft_model)
-    if generation is not None and adapter_name == generation.adapter_name:
-        return Plain(vanilla_state(peft_model), vanilla_config(peft_model), described(peft_model))
+    plain = vanilla(peft_model, adapter_name)
+    if plain is not None:
+        return plain
     base_model: Any = peft_model.base_model
     config = peft_model.peft_config.get(adapter_name)
     if not isinstance(config, QPAConfig):
@@ -215,7 +201,8 @@ def _write(plain: Plain, target: Path, record: RunRecord | None) -> None:
         partial.chmod(0o755)  # mkdtemp makes it private
         save_file(plain.tensors, partial / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         plain.config.save_pretrained(str(partial))
-        write_card("materialized", partial, plain.origin, record, str(plain.config.peft_type.value))
+        if plain.origin is not None:
+            write_card("materialized", partial, plain.origin, record, str(plain.config.peft_type.value))
         _prove(plain, partial)
         _exchange(partial, target)
     finally:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 
 from qpa_hf._version import __version__
 from qpa_hf.checkpoint import read_weights, write_text
-from qpa_hf.generating.generation import GENERATOR_NAME, Generation, generation_of
-from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.generating.generation import GENERATOR_NAME, Generation
+from qpa_hf.generating.vanilla import vanilla_config
 from qpa_hf.tuner.layers import Whole
 
 KIND = "GENERATED"  # stands where PEFT looks for its method, so that it stops instead of loading nothing
@@ -84,41 +83,6 @@ def load_generated(base: nn.Module, folder: str | os.PathLike[str], is_trainable
     return model
 
 
-def vanilla_state(model: PeftModel) -> dict[str, Tensor]:
-    """Return what PEFT itself would save if the values in use were its Parameters, as contiguous CPU copies."""
-    generation = _generation(model)
-    with generation.plain():
-        state = get_peft_model_state_dict(model, adapter_name=str(generation.adapter_name))
-        return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-
-
-def vanilla_config(model: PeftModel) -> PeftConfig:
-    """Return the method's configuration as PEFT would save it."""
-    config = copy.deepcopy(model.peft_config[str(_generation(model).adapter_name)])
-    config.inference_mode = True
-    base = model.get_base_model()
-    config.base_model_name_or_path = config.base_model_name_or_path or base.__dict__.get("name_or_path") or None
-    if config.task_type is None and config.auto_mapping is None:
-        config.auto_mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
-    return config
-
-
-def described(model: PeftModel) -> QPAConfig:
-    """Return the generator's settings together with what it generates, as a QPA adapter's configuration has them."""
-    generation, method = _generation(model), vanilla_config(model)
-    lora: dict[str, Any] = {"r": method.r, "lora_alpha": method.lora_alpha} if isinstance(method, LoraConfig) else {}
-    config = QPAConfig(**generation.settings, **lora)
-    config.base_model_name_or_path, config.task_type = method.base_model_name_or_path, method.task_type
-    config.layout = [[name, shape, None] for name, shape in generation.layout]
-    return config
-
-
-def _generation(model: PeftModel) -> Generation:
-    generation = generation_of(model)
-    assert generation is not None
-    return generation
-
-
 def read_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what a native folder says of itself.
 
@@ -147,7 +111,7 @@ def _state(model: PeftModel, generation: Generation) -> dict[str, Tensor]:
 
 
 def _settings(model: PeftModel, generation: Generation) -> dict[str, Any]:
-    config = vanilla_config(model)
+    config = vanilla_config(model, str(generation.adapter_name))
     config.inference_mode = False
     return {
         "peft_type": KIND,
