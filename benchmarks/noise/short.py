@@ -66,13 +66,13 @@ class Short:
 
 
 def _sst2(data: Path, cache: Path, quick: bool) -> Task:
-    sizes = {"n_train": 64, "n_test": 64, "n_basis": 32} if quick else {"n_basis": 128, "n_test": 436}
-    return Short(Sst2(data / "sst2", cache, n_development=32, batch_size=16, **sizes), 2 if quick else 64)
+    sizes = {"n_train": 64, "n_test": 64, "n_basis": 32} if quick else {"n_basis": 256}
+    return Short(Sst2(data / "sst2", cache, n_development=32, batch_size=16, **sizes), 2 if quick else 128)
 
 
 def _wikitext(data: Path, _: Path, quick: bool) -> Task:
-    sizes = {"test_share": 64, "n_basis": 4} if quick else {"test_share": 24, "n_basis": 64}
-    return Short(Wikitext("wikitext", data / "wikitext-2", length=128, padded_share=4096, **sizes), 2 if quick else 64)
+    sizes = {"test_share": 64, "n_basis": 4} if quick else {"test_share": 24, "n_basis": 32}
+    return Short(Wikitext("wikitext", data / "wikitext-2", length=128, padded_share=4096, **sizes), 2 if quick else 32)
 
 
-TASKS: dict[str, Callable[[Path, Path, bool], Task]] = {"sst2": _sst2, "wikitext": _wikitext}
+TASKS: dict[str, Callable[[Path, Path, bool], Task]] = {"wikitext": _wikitext, "sst2": _sst2}
