@@ -97,7 +97,7 @@ ARMS: dict[str, Arm] = {
     LOGISTIC: Arm("classical", _logistic, PENALTIES, is_random=False),
     "linear SVM": Arm("classical", _linear_svm, PENALTIES, is_random=False),
     "RBF SVM": Arm("classical", _rbf_svm, PENALTIES, is_random=False, max_rows=10_000),
-    "PCA to 32, MLP of 3": Arm("classical", _perceptron, RATES, {"components": 32, "widths": (3,)}),
+    "PCA to 12, MLP of 7": Arm("classical", _perceptron, RATES, {"components": 12, "widths": (7,)}),
     "MLP of 1": Arm("classical", _perceptron, RATES, {"widths": (1,)}),
     "MLP of 8": Arm("classical", _perceptron, RATES, {"widths": (8,)}),
     "Q = 4": _screened(n_qubits=4),

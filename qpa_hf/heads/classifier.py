@@ -116,7 +116,7 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"`{name}`={getattr(self, name)} is not allowed. Use at least 1.")
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"All labels are of one class, {self.classes_[0]!r}. Pass rows of at least two classes.")
+            raise ValueError(f"All labels are of one class, {self.classes_[0]}. Pass rows of at least two classes.")
         seed = int(check_random_state(self.random_state).randint(2**31))
         settings = {name: getattr(self, name) for name in SETTINGS}
         self.head_ = QuantumHead(X.shape[1], len(self.classes_), **settings, seed=seed).to(self.device)
@@ -134,7 +134,8 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable labels, shape (n_rows,)."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        p = self.predict_proba(X)
+        return self.classes_[p.argmax(1)]
 
 
 # What the classifier hands on to the head as it is.

@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from qpa_hf.heads import HeadSettings, QuantumHeadClassifier
 
-QUICK = {"n_qubits": 3, "n_layers": 2, "n_epochs": 15, "random_state": 0}
+QUICK = {"n_qubits": 3, "n_layers": 2, "n_epochs": 60, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_scikit_learns_own_checks_pass():
 
 
 BAD = {
-    "one class": ({}, ["a", "a", "a", "a"], "All labels are of one class, 'a'"),
+    "one class": ({}, ["a", "a", "a", "a"], "All labels are of one class, a"),
     "no epochs": ({"n_epochs": 0}, ["a", "b", "a", "b"], "`n_epochs`=0 is not allowed"),
     "settings of the head": ({"n_encoders": 4}, ["a", "b", "a", "b"], "4 encoders give 4 latent values"),
 }
