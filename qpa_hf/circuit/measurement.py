@@ -49,8 +49,8 @@ def n_shots(shots: int | str | None, n_qubits: int) -> int | None:
     number = float(shots[:-1]) * 2**n_qubits
     if not 1 <= number < math.inf:
         raise ValueError(
-            f"`shots`={shots!r} is {number:.3g} shots for {n_qubits} qubits ({2**n_qubits} basis states), so that "
-            f'every count would be zero. Set at least "{1 / 2**n_qubits:.3g}x", or a whole number.'
+            f"`shots`={shots!r} is {number:.3g} shots for {n_qubits} qubits, so that every count would be zero. Set "
+            f'at least 1 shot: a whole number, or more of each basis state ("1x" is {2**n_qubits:,} shots).'
         )
     return round(number)
 

@@ -97,6 +97,11 @@ def _check_device(config: Any) -> None:
             f"{known}; or leave both out."
         )
     if config.device is None:
+        if config.max_jobs is not None or config.max_shots is not None:
+            raise ValueError(
+                "`max_jobs` and `max_shots` limit what is submitted to a device, and there is none. Set backend='ibm' "
+                "and `device`, or leave them out."
+            )
         return
     if config.device not in FAKES and not str(config.device).startswith("ibm_"):
         raise ValueError(f"`device`={config.device!r} is not known. Choose {known}.")

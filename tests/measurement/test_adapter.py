@@ -222,7 +222,7 @@ def test_too_few_shots_for_the_qubits_are_refused_before_training():
 
 def test_a_circuit_wider_than_the_device_is_refused_before_training():
     config = QPAConfig(noise="torino", chunk_size=1)
-    with pytest.raises(ValueError, match="A circuit of 140 qubits does not fit on `device`='torino'"):
+    with pytest.raises(ValueError, match="A circuit of 140 qubits does not fit on torino"):
         config.generator_spec(2**140)
 
 

@@ -80,6 +80,7 @@ BAD = [
     ({"shots": None}, "A device measures with a finite number of shots. Set `shots`"),
     ({"gradient": "exact"}, "'exact' is a simulator's privilege; a device has no backward pass"),
     ({"max_jobs": 0}, "`max_jobs`=0 is not allowed"),
+    ({"backend": "exact", "device": None, "max_jobs": 5}, "limit what is submitted to a device, and there is none"),
     ({"noise": "fez"}, "`noise`='fez' is not possible with `backend`='ibm'"),
 ]
 

@@ -84,5 +84,7 @@ def test_malformed_shots_are_refused_in_a_sentence(shots):
 
 
 def test_less_than_one_shot_is_refused_with_the_least_that_is_allowed():
-    with pytest.raises(ValueError, match=r"0.32 shots for 5 qubits .* every count would be zero. Set at least"):
+    with pytest.raises(
+        ValueError, match=r"0.32 shots for 5 qubits, so that every count would be zero. Set at least 1 shot"
+    ):
         n_shots("0.01x", 5)

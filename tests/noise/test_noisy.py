@@ -134,8 +134,8 @@ def test_seed_decides_what_trajectories_draw(seeds, is_same):
         ({"device": "osaka"}, "`device`='osaka' has no snapshot. Choose one of 'torino', 'fez'"),
         ({"ansatz": "rz_cnot"}, "`ansatz`='rz_cnot' is not known"),
         ({"n_trajectories": 0}, "`n_trajectories`=0 is not allowed"),
-        ({"angles": torch.zeros(1, 21)}, "21 qubits does not fit on `device`='torino': its snapshot has lines of up"),
-        ({"angles": torch.zeros(1, 134)}, "134 qubits does not fit on `device`='torino': the device has 133"),
+        ({"angles": torch.zeros(1, 21)}, "21 qubits does not fit on torino: its snapshot has lines of up"),
+        ({"angles": torch.zeros(1, 134)}, "134 qubits does not fit on torino: the device has 133"),
         ({"angles": torch.full((1, 2), torch.nan)}, "NaN"),
     ],
 )

@@ -29,7 +29,7 @@ def require_extra(name: str) -> None:
     missing = [library.replace("_", "-") for library in needed if importlib.util.find_spec(library) is None]
     if missing:
         raise ImportError(
-            f"`device`={name!r} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            f"`device`={name!r} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
             "installed. Install the extra with `pip install 'qpa-hf[noise]'`, or use backend='exact'."
         )
 

@@ -79,7 +79,7 @@ class Snapshot:
                 else f"its snapshot has lines of up to {widest}"
             )
             raise ValueError(
-                f"A circuit of {n_qubits} qubits does not fit on `device`={self.name!r}: {reason}. "
+                f"A circuit of {n_qubits} qubits does not fit on {self.name}: {reason}. "
                 f"Use at most {widest} qubits: a larger `chunk_size` needs fewer."
             )
         return self.lines[n_qubits]
