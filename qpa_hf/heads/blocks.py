@@ -68,7 +68,7 @@ class _Part(NamedTuple):
 
 
 def _part(blocks: Sequence[Block], waiting: Sequence[int], targets: set[int]) -> _Part:
-    part, blocked = _Part([], []), set()
+    part, blocked = _Part([], []), set[int]()
     for i in waiting:
         control, target = blocks[i]
         is_free = target in targets and control not in blocked and target not in blocked

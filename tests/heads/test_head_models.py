@@ -87,7 +87,7 @@ def test_a_pushed_head_loads_from_the_hub(tmp_path):
 def test_setfit_takes_the_classifier_as_its_head(tmp_path):
     setfit = pytest.importorskip("setfit")
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertTokenizerFast
 
     from qpa_hf.heads import QuantumHeadClassifier
@@ -101,7 +101,7 @@ def test_setfit_takes_the_classifier_as_its_head(tmp_path):
     head = QuantumHeadClassifier(n_qubits=3, n_layers=4, n_epochs=60, random_state=0)
     model = setfit.SetFitModel(model_body=body, model_head=head, labels=["bad", "good"])
     texts = ["good film", "bad film", "good good film", "bad bad film"]
-    model.model_head.fit(model.encode(texts), [1, 0, 1, 0])
+    model.fit(texts, [1, 0, 1, 0], num_epochs=1)
     model.save_pretrained(tmp_path / "model")
     again = setfit.SetFitModel.from_pretrained(tmp_path / "model", device="cpu")
     assert list(again.predict(texts)) == ["good", "bad", "good", "bad"]
