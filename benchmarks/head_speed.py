@@ -27,6 +27,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "2 encoder layers, C = 1": {"n_layers": 2},
     "2 encoder layers, C = 2": {"n_layers": 2, "connectivity": 2},
     "8 encoder layers, C = 1": {"n_layers": 8},
+    "8 encoder layers, C = 2": {"n_layers": 8, "connectivity": 2},
     "8 encoder layers, C = 4": {"n_layers": 8, "connectivity": 4},
     "2 encoders of 2 layers, C = 1": {"n_layers": 2, "n_encoders": 2},
 }

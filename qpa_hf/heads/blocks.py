@@ -1,7 +1,7 @@
 """Layers of CNOT + R_Y blocks on a ring of qubits, applied to a batch of states at once.
 
-Consecutive blocks that turn few qubits are multiplied out first: a window. The batch then takes one matrix product for
-each window instead of several passes for each gate. A qubit that only controls within a window chooses between two
+Consecutive blocks that turn few qubits are multiplied out first: a window. `simulation` then takes one matrix product
+for each window instead of several passes for each gate. A qubit that only controls within a window chooses between two
 smaller matrices, which halves the work. CNOT and R_Y are real, and so are the states.
 """
 
@@ -161,12 +161,12 @@ def window_matrices(angles: Tensor, n_qubits: int, connectivity: int) -> Tensor:
 
 
 def run_blocks_apart(states: Tensor, angles: Tensor, connectivity: int) -> Tensor:
-    """Apply layers of blocks gate by gate, with other angles for each state of the batch.
+    """Apply layers of blocks gate by gate, with other angles for each state of the batch: what errors ask for.
 
     Args:
         states: shape (2**n_qubits, batch).
         angles: radians, shape (n_layers, blocks of a layer, batch).
-        connectivity: as for `run_blocks`.
+        connectivity: as for `window_matrices`.
 
     Returns:
         Shape (2**n_qubits, batch).
