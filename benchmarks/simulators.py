@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Run
-from qpa_hf.circuit import ANSATZE, probabilities
-from qpa_hf.circuit.grouped import GroupedCircuit
+from qpa_hf.circuit import ANSATZE, grouped, probabilities
 from qpa_hf.circuit.torchquantum import torchquantum_probabilities
 
 
@@ -47,8 +46,7 @@ def general(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     batch = angles.reshape(1, -1, len(axes), n_qubits)
 
     def run() -> Tensor:
-        circuit = GroupedCircuit(batch, ANSATZE[ansatz])
-        return circuit.backward(circuit.forward()[1], weights[None])
+        return grouped.backward(batch, grouped.forward(batch, axes)[1], weights[None], axes)
 
     return run
 

@@ -1,159 +1,208 @@
 """Any ansatz, any number of qubits: rotation layers as matrices of a few qubits each, in turn.
 
-The backward pass undoes the layers instead of storing the states, so memory does not grow with depth. All work is
-done in buffers of one state each, made once: an operation out of place writes into the free one and trades places.
+Up to `MAX_STORED` numbers the backward pass uses the states that the forward pass stored. Beyond, it undoes the
+layers, one circuit after the other, so that memory grows neither with depth nor, but for a state each, with circuits.
 """
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
-from qpa_hf.circuit.ansatz import Ansatz
-from qpa_hf.circuit.tables import GroupTables, chain_tables, group_tables, z_signs
+from qpa_hf.circuit.group_tables import phases, tables
+from qpa_hf.circuit.tables import COMPLEX
 
-GROUP_SIZE = 5  # matrices of 32 x 32 keep the matrix units busy and cost least per amplitude (measured)
-
-
-def _groups(n_qubits: int) -> list[slice]:
-    n_groups = -(-n_qubits // GROUP_SIZE)
-    bounds = [round(i * n_qubits / n_groups) for i in range(n_groups + 1)]
-    return [slice(low, high) for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+MAX_STORED = 2**18  # numbers in a state of all circuits; 16 such states still fit in most last-level caches
 
 
-class GroupedCircuit:
-    """One batch of circuits, ready to be run forwards and backwards.
+class Circuits:
+    """A batch of circuits, ready to be run forwards and then backwards.
+
+    An operation writes into a spare state, and the state that it has read becomes one, unless it is kept.
 
     Args:
         angles: (C, L, R, N) in radians, R rotations a layer.
-        ansatz: the rotations' axes.
+        axes: the rotations of a layer: "x" or "y", then possibly "z".
     """
 
-    def __init__(self, angles: Tensor, ansatz: Ansatz) -> None:
-        self.angles, self.axes = angles, ansatz.rotations
-        self.n_circuits, self.depth, _, self.n_qubits = angles.shape
-        real, double = angles.dtype, angles.dtype == torch.float64
-        self.dtype = real if ansatz.is_real else (torch.complex128 if double else torch.complex64)
-        self.groups = _groups(self.n_qubits)
-        self.chain = chain_tables(self.n_qubits, angles.device)
+    def __init__(self, angles: Tensor, axes: tuple[str, ...]) -> None:
+        self.n_circuits, self.depth, _, n_qubits = angles.shape
+        self.is_stored = self.n_circuits * 2**n_qubits <= MAX_STORED
+        self.axes, self.shape, self.angles = axes, (self.n_circuits, 2**n_qubits), angles
+        self.dtype = angles.dtype if axes == ("y",) else COMPLEX[angles.dtype]
+        self.tables = tables(n_qubits, axes, angles.dtype, angles.device)
+        self.matrices = self._matrices()
+        if "z" in axes:
+            self.phases = phases(n_qubits, angles.dtype, angles.device)
+            turns = angles[:, :, 1] @ self.phases.sums  # (C, L, H + 2 * B)
+            self.turns = torch.complex(turns.cos(), turns.sin())
+        self.states: list[Tensor] = []  # after each layer's rotations, or after the last layer's only
+        self.spare: list[Tensor] = []
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return the probabilities and the final state, both (C, 2**N)."""
-        state = torch.zeros(self.n_circuits, 2**self.n_qubits, dtype=self.dtype, device=self.angles.device)
-        state[:, 0] = 1
-        buffers = [state, torch.empty_like(state)]  # the last one is free
+    def _matrices(self) -> list[tuple[Tensor, ...]]:
+        """Return the matrices of each layer's groups, (C, k, k)."""
+        t = self.tables
+        rows = self.angles[:, :, 0].transpose(0, 1).reshape(self.depth * self.n_circuits, -1)
+        waves = torch.addmm(t.shifts, rows, t.sums).sin_().split([len(entries) for entries in t.entries], 1)
+        by_group = []
+        for wave, entries, frame, k in zip(waves, t.entries, t.frames, t.sizes, strict=True):
+            made = wave @ entries
+            made = (made * frame if self.axes[0] == "x" else made).to(self.dtype)
+            by_group.append(made.view(self.depth, -1, k, k).unbind(0))
+        return list(zip(*by_group, strict=True))
+
+    def _take(self) -> Tensor:
+        return self.spare.pop() if self.spare else torch.empty(self.shape, dtype=self.dtype, device=self.angles.device)
+
+    def _give(self, state: Tensor) -> None:
+        if not any(state is kept for kept in self.states[-1:]):
+            self.spare.append(state)
+
+    def forward(self, p: Tensor) -> None:
+        """Fill `p` with the probabilities, (C, 2**N)."""
+        state = self.matrices[0][0][:, :, 0].contiguous()  # of |0...0> only the first columns matter
+        for matrix in self.matrices[0][1:]:
+            state = (state.unsqueeze(2) * matrix[:, :, 0].unsqueeze(1)).flatten(1)
         for layer in range(self.depth):
-            for slot, axis in enumerate(self.axes):
-                if axis == "z":
-                    self._turn(buffers[0], self._phases(layer, slot))
-                else:
-                    for group in self.groups:
-                        self._cycle(buffers, 0, self._matrix(layer, slot, group)[0])
-                self._apply_chain(buffers)
-        state = buffers[0]
-        p = state.real.square() if state.is_complex() else state.square()
-        return (p.addcmul_(state.imag, state.imag) if state.is_complex() else p), state
+            if layer:
+                state = self._rotated(state, self.matrices[layer])
+            if self.is_stored or layer == self.depth - 1:
+                self.states.append(state)
+            if layer < self.depth - 1:
+                state = self._moved(self._turned(state, layer) if "z" in self.axes else state, self.tables.blocks)
+        squared = state.real.square() if state.is_complex() else torch.mul(state, state, out=self._take())
+        if state.is_complex():
+            squared.addcmul_(state.imag, state.imag)
+        k = self.tables.sizes[-1]
+        torch.mm(self._in_blocks(squared, self.tables.blocks).view(-1, k), self.tables.places, out=p.view(-1, k))
+        self.spare.clear()
 
-    def backward(self, state: Tensor, grad: Tensor) -> Tensor:
+    def backward(self, grad: Tensor) -> Tensor:
         """Return the gradient of the angles, (C, L, R, N), given that of the probabilities, (C, 2**N).
 
-        The state is overwritten: it becomes a buffer.
+        Without stored states, the last one is overwritten.
         """
-        grads = torch.zeros_like(self.angles)
-        buffers = [state, self._adjoint(state, grad), torch.empty_like(state)]  # the last one is free
+        state = self.states[-1]
+        adjoint = self._adjoint(state, grad)
+        if not self.is_stored:
+            self.states.clear()
+        overlaps, of_z = [], []
         for layer in range(self.depth - 1, -1, -1):
-            for slot in range(len(self.axes) - 1, -1, -1):
-                for which in range(2):
-                    self._undo_chain(buffers, which)
-                undo = self._undo_z if self.axes[slot] == "z" else self._undo_xy
-                grads[:, layer, slot] = undo(buffers, layer, slot)
-        return grads
+            state = self.states[layer] if self.is_stored else state
+            overlaps.append(self._overlaps(adjoint, state))
+            if "z" in self.axes:
+                of_z.append(self._z_overlap(adjoint, state))
+            if layer:
+                adjoint = self._undone(adjoint, layer)
+                if not self.is_stored:
+                    state = self._undone(state, layer, is_adjoint=False)
+        grads = []
+        for found, of_group in zip(zip(*overlaps[::-1], strict=True), self.tables.generators, strict=True):
+            overlap = torch.stack(found, 1)  # (C, L, k * k)
+            grads.append((overlap.imag if self.axes[0] == "x" else overlap.real) @ of_group.t())
+        grads = [torch.cat(grads, 2)] + ([torch.stack(of_z[::-1], 1)] if of_z else [])
+        return torch.stack(grads, 2)
 
-    @staticmethod
-    def _adjoint(state: Tensor, grad: Tensor) -> Tensor:
+    def _adjoint(self, state: Tensor, grad: Tensor) -> Tensor:
         """Return the conjugate of the adjoint state: no product with it then needs a conjugated copy."""
+        k = self.tables.sizes[-1]
+        spread = torch.mm(grad.view(-1, k), self.tables.places.t()).view(self.shape)
+        spread = self._in_blocks(spread, self.tables.inverse_blocks)
         if not state.is_complex():
-            return (state * grad).mul_(2)
-        parts = torch.view_as_real(state) * grad.unsqueeze(-1)
-        parts[..., 0] *= 2
-        parts[..., 1] *= -2
+            return spread.mul_(state)
+        parts = torch.view_as_real(state) * spread.unsqueeze(-1)
+        parts[..., 1].neg_()
         return torch.view_as_complex(parts)
 
-    def _matrix(self, layer: int, slot: int, group: slice) -> tuple[Tensor, GroupTables]:
-        """Return the Kronecker product of a group's rotations, (C, 2**g, 2**g): entry (i, j) depends on i ^ j."""
-        tables = group_tables(group.stop - group.start, self.angles.device)
-        half = self.angles[:, layer, slot, group] / 2
-        flip = half.sin() if self.axes[slot] == "y" else half.sin() * -1j
-        products = torch.cat((half.cos().to(flip.dtype), flip), -1)[:, tables.factors].prod(-1)  # (C, 2**g)
-        size = products.shape[-1]
-        matrix = products.index_select(-1, tables.flips).view(-1, size, size)
-        return (matrix * tables.signs.to(half.dtype) if self.axes[slot] == "y" else matrix).to(self.dtype), tables
+    def _undone(self, state: Tensor, layer: int, is_adjoint: bool = True) -> Tensor:
+        """Return a state, or the conjugate of an adjoint one, as it was after the rotations of the layer before."""
+        matrices = tuple(m.mT if is_adjoint else m.mH.resolve_conj() for m in self.matrices[layer])
+        state = self._moved(self._rotated(state, matrices), self.tables.inverse_blocks)
+        return self._turned(state, layer - 1, is_inverse=not is_adjoint) if "z" in self.axes else state
 
-    def _cycle(self, buffers: list[Tensor], which: int, matrix: Tensor) -> None:
-        """Multiply the leading group by `matrix` and move it behind the others; after all groups the order is back."""
-        rows = buffers[which].view(self.n_circuits, matrix.shape[-1], -1)
-        out = buffers[-1].view(self.n_circuits, -1, matrix.shape[-1])
-        torch.bmm(rows.transpose(1, 2), matrix.transpose(1, 2), out=out)
-        buffers[which], buffers[-1] = buffers[-1], buffers[which]
+    def _rows(self, state: Tensor, before: int, k: int) -> Tensor:
+        return state.view(self.n_circuits * before, k, -1)
 
-    def _apply_chain(self, buffers: list[Tensor]) -> None:
-        state, free = (x.view(self.n_circuits, len(self.chain.rows), -1) for x in (buffers[0], buffers[-1]))
-        torch.index_select(state, 1, self.chain.rows, out=free)
-        self._move_columns(free, self.chain.columns, state)
+    def _rotated(self, state: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
+        before = 1
+        for matrix in matrices[:-1]:
+            k, out = matrix.shape[-1], self._take()
+            repeated = matrix.unsqueeze(1).expand(-1, before, -1, -1).reshape(-1, k, k)  # a view of one circuit's
+            torch.bmm(repeated, self._rows(state, before, k), out=self._rows(out, before, k))
+            self._give(state)
+            state, before = out, before * k
+        k, out = matrices[-1].shape[-1], self._take()
+        rows = (self.n_circuits, -1, k)
+        torch.bmm(state.view(rows), matrices[-1].mT, out=out.view(rows))
+        self._give(state)
+        return out
 
-    def _undo_chain(self, buffers: list[Tensor], which: int) -> None:
-        state, free = (x.view(self.n_circuits, len(self.chain.rows), -1) for x in (buffers[which], buffers[-1]))
-        self._move_columns(state, self.chain.inverse_columns, free)
-        torch.index_select(free, 1, self.chain.inverse_rows, out=state)
+    def _in_blocks(self, values: Tensor, blocks: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return numbers, (C, 2**N), whose blocks are moved."""
+        out = torch.empty_like(values) if out is None else out
+        rows = (self.n_circuits, len(blocks), -1)
+        torch.index_select(values.view(rows), 1, blocks, out=out.view(rows))
+        return out
 
-    @staticmethod
-    def _move_columns(source: Tensor, columns: Tensor, out: Tensor) -> None:
-        source, out = (x.unflatten(1, (-1, 2)) for x in (source, out))  # (C, rows / 2, 2, columns)
-        torch.gather(source, 3, columns.expand(source.shape), out=out)
+    def _moved(self, state: Tensor, blocks: Tensor) -> Tensor:
+        out = self._in_blocks(state, blocks, self._take())
+        self._give(state)
+        return out
 
-    def _undo_xy(self, buffers: list[Tensor], layer: int, slot: int) -> Tensor:
-        grads = []
-        for group in self.groups:
-            matrix, tables = self._matrix(layer, slot, group)
-            rows = (self.n_circuits, matrix.shape[-1], -1)
-            # Overlap of adjoint and state over all other qubits; generators commute with their own rotations.
-            overlap = torch.bmm(buffers[1].view(rows), buffers[0].view(rows).transpose(1, 2)).flatten(1)
-            if self.axes[slot] == "y":
-                grads.append(
-                    (overlap.real if overlap.is_complex() else overlap) @ tables.y_generators.to(self.angles.dtype)
-                )
-            else:
-                grads.append(overlap.imag @ tables.x_generators.to(self.angles.dtype))
-            self._cycle(buffers, 0, matrix.mH)
-            self._cycle(buffers, 1, matrix.mT)
-        return torch.cat(grads, -1)
+    def _turned(self, state: Tensor, layer: int, is_inverse: bool = False) -> Tensor:
+        n_rows, turns = len(self.phases.parities), self.turns[:, layer]
+        turns = turns.conj_physical() if is_inverse else turns
+        out = self._take()
+        square = out.view(self.n_circuits, n_rows, -1)
+        torch.index_select(turns[:, n_rows:].unflatten(1, (2, -1)), 1, self.phases.parities.int(), out=square)
+        square.mul_(turns[:, :n_rows, None])
+        out.mul_(state)
+        self._give(state)
+        return out
 
-    def _undo_z(self, buffers: list[Tensor], layer: int, slot: int) -> Tensor:
-        state, adjoint, free = buffers
-        overlap = torch.view_as_real(free).view(2, *state.shape)[0]  # the imaginary part of the product, (C, 2**N)
+    def _overlaps(self, adjoint: Tensor, state: Tensor) -> list[Tensor]:
+        """Return the overlaps of each group's basis states over all other qubits, (C, k * k).
+
+        Without stored states, a few rows at a time: before they are added up, those of a late group outgrow a state.
+        """
+        found, before = [], 1
+        for k in self.tables.sizes[:-1]:
+            a, b = (self._rows(x, before, k) for x in (adjoint, state))
+            n_rows = len(a) if self.is_stored else max(1, MAX_STORED // k**2)
+            parts = (torch.bmm(x, y.mT) for x, y in zip(a.split(n_rows), b.split(n_rows), strict=True))
+            found.append(reduce(torch.add, (part.view(self.n_circuits, -1, k**2).sum(1) for part in parts)))
+            before *= k
+        a, b = (x.view(self.n_circuits, -1, self.tables.sizes[-1]) for x in (adjoint, state))
+        return [*found, torch.bmm(a.mT, b).flatten(1)]
+
+    def _z_overlap(self, adjoint: Tensor, state: Tensor) -> Tensor:
+        """Return the gradient of a layer of R_Z, (C, N)."""
+        constants, room = self.phases, self._take()
+        overlap = torch.view_as_real(room).view(2, *self.shape)[0]
         torch.mul(adjoint.real, state.imag, out=overlap).addcmul_(adjoint.imag, state.real)
-        low = self.n_qubits // 2
-        high = self.n_qubits - low
-        square = overlap.view(-1, 2**high, 2**low)
-        grads = []
-        for n_bits, dim in ((high, 2), (low, 1)):
-            grads.append(square.sum(dim) @ z_signs(n_bits, self.angles.dtype, self.angles.device) / 2)
-        high_phases, low_phases = self._phases(layer, slot)
-        self._turn(state, (high_phases.conj(), low_phases.conj()))
-        self._turn(adjoint, (high_phases, low_phases))
-        return torch.cat(grads, -1)
+        self._give(room)  # read once more, below, before anything is written
+        square = overlap.view(self.n_circuits, len(constants.parities), -1)
+        signs = (1 - 2 * constants.parities).expand(self.n_circuits, 1, -1)
+        of_columns = torch.bmm(signs, square).squeeze(1) @ constants.of_columns
+        return torch.cat((square.sum(2) @ constants.of_rows, of_columns), 1)
 
-    def _turn(self, state: Tensor, phases: tuple[Tensor, Tensor]) -> None:
-        high, low = phases
-        square = state.view(self.n_circuits, high.shape[1], low.shape[1])
-        square.mul_(high[:, :, None]).mul_(low[:, None, :])
 
-    def _phases(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
-        """Return the diagonal of a layer of R_Z as a product of two, of the high and of the low qubits."""
-        half = self.angles[:, layer, slot] / 2
-        low = self.n_qubits // 2
-        phases = []
-        for part in half.split((self.n_qubits - low, low), -1):
-            phase = part @ z_signs(part.shape[-1], half.dtype, half.device).t()
-            phases.append(torch.complex(phase.cos(), -phase.sin()))
-        return phases[0], phases[1]
+def forward(angles: Tensor, axes: tuple[str, ...]) -> tuple[Tensor, list[Circuits]]:
+    """Return the probabilities (C, 2**N) and what the backward pass needs, given angles (C, L, R, N) in radians."""
+    p = angles.new_empty(len(angles), 2 ** angles.shape[-1])
+    n_together = len(angles) if p.numel() <= MAX_STORED else 1
+    kept = [Circuits(part, axes) for part in angles.split(n_together)]
+    for circuits, out in zip(kept, p.split(n_together), strict=True):
+        circuits.forward(out)
+    return p, kept
+
+
+def backward(angles: Tensor, kept: list[Circuits], grad: Tensor, axes: tuple[str, ...]) -> Tensor:
+    """Return the gradient of the angles (C, L, R, N), given that of the probabilities (C, 2**N).
+
+    Without stored states, the kept ones are overwritten.
+    """
+    parts = grad.split(len(grad) // len(kept))
+    return torch.cat([circuits.backward(part) for circuits, part in zip(kept, parts, strict=True)])

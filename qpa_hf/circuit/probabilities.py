@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qpa_hf.circuit import folded, walsh
+from qpa_hf.circuit import folded, grouped, walsh
 from qpa_hf.circuit.ansatz import ANSATZE, Ansatz, angles_shape, find_ansatz
-from qpa_hf.circuit.grouped import GroupedCircuit
 
 # Measured growth of a process, as arrays of 2**n_qubits real numbers (a complex state is two), rounded up to the next
 # whole array: probabilities, their gradient, and a form's own.
-GROUPED_STATES = 3  # state, adjoint and one buffer
+GROUPED_STATES = 2  # adjoint and one to spare, beside each circuit's last state
 WALSH_ARRAYS = 14
 FOLDED_STATES_PER_LAYER = {1: 17, 2: 21}  # by rotations a layer: its matrices outweigh the states it keeps
+FORMS = {"walsh": walsh, "folded": folded, "grouped": grouped}
 CHECKED_FROM_BYTES = 2**30  # below, asking the machine would cost more than it saves
 
 
@@ -68,12 +68,7 @@ def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
     if (kernels := _kernels_for(angles)) is not None:
         return kernels.forward(angles, ANSATZE[ansatz].rotations)
     form = _form(angles.shape[-1], ANSATZE[ansatz], len(angles))
-    if form == "walsh":
-        p, *kept = walsh.forward(angles.squeeze(2))
-        return p, kept
-    if form == "folded":
-        return folded.forward(angles, ANSATZE[ansatz].rotations)
-    return GroupedCircuit(angles, ANSATZE[ansatz]).forward()
+    return FORMS[form].forward(angles, ANSATZE[ansatz].rotations)
 
 
 @_without_autocast
@@ -81,12 +76,7 @@ def _backward(angles: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
     if (kernels := _kernels_for(angles)) is not None:
         return kernels.backward(angles, kept, grad, ANSATZE[ansatz].rotations)
     form = _form(angles.shape[-1], ANSATZE[ansatz], len(angles))
-    if form == "walsh":
-        state, wave = kept
-        return walsh.backward(angles.squeeze(2), state, wave, grad).view_as(angles)
-    if form == "folded":
-        return folded.backward(angles, kept, grad, ANSATZE[ansatz].rotations)
-    return GroupedCircuit(angles, ANSATZE[ansatz]).backward(kept, grad)
+    return FORMS[form].backward(angles, kept, grad, ANSATZE[ansatz].rotations)
 
 
 class _Probabilities(torch.autograd.Function):
@@ -156,7 +146,7 @@ def check_angles(angles: Tensor, ansatz: str) -> None:
         raise ValueError(f"`angles` of ansatz {ansatz!r} must have shape {wanted}, got {shape}. Reshape them.")
     # On a GPU the question would make the host wait for the device at every step.
     is_checked = angles.device.type == "cpu" and not torch.compiler.is_compiling()
-    if is_checked and math.isnan((angles.detach() * 0).sum().item()):  # half the operations of isfinite().all()
+    if is_checked and not math.isfinite(angles.detach().sum().item()):  # half the operations of isfinite().all()
         raise ValueError("`angles` has NaN or infinite values; all must be finite. Lower the learning rate.")
 
 
@@ -169,11 +159,12 @@ def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype:
     form, n_rotations = _form(n_qubits, find_ansatz(ansatz), n_circuits), len(ANSATZE[ansatz].rotations)
     arrays_a_state = 1 if ANSATZE[ansatz].is_real else 2
     if form == "walsh":
-        arrays = WALSH_ARRAYS
+        arrays = n_circuits * WALSH_ARRAYS
+    elif form == "grouped":  # one circuit after the other
+        arrays = n_circuits * (arrays_a_state + 3) + GROUPED_STATES * arrays_a_state
     else:
-        states = GROUPED_STATES if form == "grouped" else FOLDED_STATES_PER_LAYER[n_rotations] * depth
-        arrays = states * arrays_a_state + 3
-    return n_circuits * arrays * dtype.itemsize * 2**n_qubits
+        arrays = n_circuits * (FOLDED_STATES_PER_LAYER[n_rotations] * depth * arrays_a_state + 3)
+    return arrays * dtype.itemsize * 2**n_qubits
 
 
 def check_memory(

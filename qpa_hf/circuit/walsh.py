@@ -57,20 +57,26 @@ def _transform(x: Tensor, n_qubits: int) -> Tensor:
     return x
 
 
-def forward(angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the probabilities (C, 2**N), the final state and the phases, both (C, 2, 2**N): real and imaginary."""
-    n_circuits, depth, n_qubits = angles.shape
+def forward(angles: Tensor, axes: tuple[str, ...]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return the probabilities (C, 2**N), the final state and the phases, both (C, 2, 2**N): real and imaginary.
+
+    Args:
+        angles: (C, L, 1, N) in radians.
+        axes: the rotations of a layer, "x" alone.
+    """
+    n_circuits, depth, _, n_qubits = angles.shape
     high, low = _signs(depth, n_qubits, angles.dtype, angles.device)
     weighted = high * (angles.reshape(n_circuits, 1, -1) * -0.5)  # (C, 2**a, L * N)
     phase = (weighted @ low).view(n_circuits, -1)  # (C, 2**N)
     wave = torch.stack((phase.cos(), phase.sin()), 1)  # (C, 2, 2**N)
     state = _transform(wave, n_qubits)
-    return state.square().sum(1), state, wave
+    return state.square().sum(1), (state, wave)
 
 
-def backward(angles: Tensor, state: Tensor, wave: Tensor, grad: Tensor) -> Tensor:
-    """Return the gradient of the angles (C, L, N), given that of the probabilities (C, 2**N)."""
-    n_circuits, depth, n_qubits = angles.shape
+def backward(angles: Tensor, kept: tuple[Tensor, Tensor], grad: Tensor, axes: tuple[str, ...]) -> Tensor:
+    """Return the gradient of the angles (C, L, 1, N), given that of the probabilities (C, 2**N)."""
+    n_circuits, depth, _, n_qubits = angles.shape
+    state, wave = kept
     high, low = _signs(depth, n_qubits, angles.dtype, angles.device)
     of_wave = _transform(state * grad.unsqueeze(1), n_qubits)
     # A half turn less and a factor of two more: the phases carry -1/2, the square 2.
