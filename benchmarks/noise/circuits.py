@@ -33,7 +33,7 @@ def kept(name: str, cases: Iterable[Row], measure: Callable[[Row], list[Row]], f
         path = folder / f"{name}-{digest}.json"
         if not path.is_file():
             write_text(path, json.dumps({"environment": environment("cpu"), "rows": measure(case)}) + "\n")
-            console.print(f"{name}: {', '.join(f'{key} {value}' for key, value in case.items())}")
+            console.print(f"{name}: {', '.join(f'{key} {value}' for key, value in case.items())}", soft_wrap=True)
         found.append(json.loads(path.read_text(encoding="utf-8")))
     return found
 

@@ -82,7 +82,9 @@ QUANTITIES = {
         (lambda d: d * d * _real_p(d) / 2, lambda d: d * d * _complex_p(d) / 2),
     ),
 }
-GENERATORS = {"paper's generator": "authors", "paper's generator, standardized": "standardized"}
+# The paper's generator by its features: those of the published code, p itself as Eq. 6 has it, and the default ones.
+AUTHORS, PRINTED = "paper's generator", "paper's generator, Eq. 6 as printed"
+GENERATORS = {AUTHORS: "authors", PRINTED: "probability", "paper's generator, standardized": "standardized"}
 
 
 def _angles(ansatz: str, depth: int, n_qubits: int, n_circuits: int) -> Tensor:

@@ -86,8 +86,10 @@ def of_gradients(rows: list[dict[str, Any]], folder: Path) -> Path:
     from matplotlib.figure import Figure
 
     names = (*QUANTITIES, *GENERATORS)
-    figure = Figure(figsize=(15, 8), layout="constrained")
-    for axes, name in zip(figure.subplots(2, 3).flat, names, strict=True):
+    figure = Figure(figsize=(19, 8), layout="constrained")
+    panels = list(figure.subplots(2, 4).flat)
+    panels.pop().set_axis_off()
+    for axes, name in zip(panels, names, strict=True):
         own = [row for row in rows if row["quantity"] == name and row["ansatz"] == "ry_cnot"]
         for depth in sorted({row["depth"] for row in own}):
             points = [row for row in own if row["depth"] == depth]

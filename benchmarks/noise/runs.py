@@ -60,7 +60,7 @@ def train(task: Task, grid: Grid, parts: Iterable[str], folder: Path, output: Pa
         if "failed" in row:
             failed[job.arm] = row["failed"]
         found = row.get("failed") or f"cross-entropy {row['test']['cross_entropy']:.4f}, {row['seconds']:.0f} s"
-        console.print(f"{number}/{len(jobs)} {task.name}: {job.arm}, seed {job.seed}: {found}")
+        console.print(f"{number}/{len(jobs)} {task.name}: {job.arm}, seed {job.seed}: {found}", soft_wrap=True)
     result = _gather(task, grid, folder, failed)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, merged.lines(result) + "\n")
