@@ -118,7 +118,7 @@ def _page(known: dict[str, Any], found: dict[str, list[Result]]) -> list[str]:
 
 def _title(part: str) -> str:
     budget = PARTS[part].budget
-    return f"Trained on {part} sentences (heads: {budget.n_epochs} epochs, batches of {budget.batch_size})"
+    return f"Training sentences: {part} (heads: {budget.n_epochs} epochs, batches of {budget.batch_size})"
 
 
 def _table(rows: list[Result]) -> list[str]:
