@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig
+from peft import PeftConfig
 
 from qpa_hf.checkpoint import read_weights
 from qpa_hf.hub.folder import form_of
@@ -22,13 +22,14 @@ def inspect(folder: Path) -> dict[str, Any]:
     """
     form = form_of(folder)
     weights = read_weights(folder)
-    config = (QPAConfig if form == "native" else LoraConfig).from_pretrained(str(folder))
+    config: Any = PeftConfig.from_pretrained(str(folder))
     found: dict[str, Any] = {
         "form": form,
         "base_model": config.base_model_name_or_path,
-        "rank": config.r,
-        "lora_alpha": config.lora_alpha,
-        "target_modules": sorted(config.target_modules) if config.target_modules else None,
+        "method": config.peft_type.value,
+        "rank": getattr(config, "r", None),
+        "lora_alpha": getattr(config, "lora_alpha", None),
+        "target_modules": sorted(getattr(config, "target_modules", None) or []) or None,
         "tensors": len(weights),
         "numbers": sum(tensor.numel() for tensor in weights.values()),
         "bytes": sum(tensor.nbytes for tensor in weights.values()),

@@ -122,7 +122,10 @@ def _inner(model: nn.Module) -> Any:
 def _from_model(model: Any, adapter_name: str) -> Plain:
     peft_model: Any = unwrapped(model) if isinstance(model, nn.Module) else model
     if not isinstance(peft_model, PeftModel):
-        raise TypeError(f"Cannot materialize a {type(model).__name__}. Pass a PeftModel or the path of a checkpoint.")
+        raise TypeError(
+            f"Cannot materialize a {type(model).__name__}. Pass a PeftModel or the path of a checkpoint; for another "
+            "module that `generate` has changed, leave `path` out."
+        )
     plain = vanilla(peft_model, adapter_name)
     if plain is not None:
         return plain

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import hashlib
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig, PeftModel
-from torch import nn
+from torch import Tensor, nn
 
 from qpa_hf.generating.generation import Generation, install
 from qpa_hf.generating.native import GeneratedPeftModel
 from qpa_hf.generating.refusals import active_adapter
 from qpa_hf.generating.selection import Place, select
-from qpa_hf.generator import Bank, Generator
+from qpa_hf.generator import Bank, Generator, GeneratorSpec
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.layers import Whole
 from qpa_hf.tuner.model import warn_if_wasteful
 
 Module = TypeVar("Module", bound=nn.Module)
 
-SETTINGS = sorted({f.name for f in fields(QPAConfig)} - {f.name for f in fields(LoraConfig)} - {"basis", "layout"})
+OF_LORA = {field.name for field in dataclasses.fields(LoraConfig)} | {"basis", "layout"}
+SETTINGS = sorted(field.name for field in dataclasses.fields(QPAConfig) if field.name not in OF_LORA)
 DEFAULT_SCALE = 0.02  # of constant tensors where no other tensor's spread tells one: GPT-2's initialisation
 
 
@@ -46,7 +48,7 @@ def generate(module: Module, names: str | Sequence[str] | None = None, **setting
         names: names of Parameters, or of modules, which stand for all that they have; None for everything trainable.
         settings: the generator's, with the names, defaults and checks of `QPAConfig`: `chunk_size`, `n_circuits`,
             `circuit_depth`, `ansatz`, `features`, `mapping_widths`, `source`, `shots`, ... With `save_init=False` the
-            initial values are not in the state dict; it then fits only a module that starts with the same.
+            initial values are not in the state dict; it then loads only into a module that starts with the same.
 
     Returns:
         The module.
@@ -75,10 +77,22 @@ def put_in(module: nn.Module, names: str | Sequence[str] | None, settings: dict[
     config = QPAConfig(**settings)
     adapter_name = active_adapter(module) if isinstance(module, PeftModel) else None
     places = select(module, names)
+    if adapter_name is not None:
+        _check_trained(places)
     bank = _bank(config, places)
     whole = Whole if adapter_name is None else GeneratedPeftModel
-    install(Generation(module, settings, bank, places, whole, adapter_name))
+    resolved = {name: getattr(config, name) for name in SETTINGS}
+    install(Generation(module, resolved, bank, places, whole, adapter_name))
     return bank
+
+
+def _check_trained(places: list[list[Place]]) -> None:
+    for group in places:
+        if not group[0].parameter.requires_grad:
+            raise ValueError(
+                f"{group[0].name} is not trained by the adapter, and its checkpoint would not hold it. Name only what "
+                "the adapter trains, or generate parts of the base model without an adapter."
+            )
 
 
 def _bank(config: QPAConfig, places: list[list[Place]]) -> Bank:
@@ -88,12 +102,35 @@ def _bank(config: QPAConfig, places: list[list[Place]]) -> Bank:
     device = parameters[0].device
     if config.start == "identity":
         init = torch.cat([p.to("cpu", torch.float32).flatten() for p in parameters])
-        return Bank(Generator(spec, [("init", init, config.save_init)]).to(device), shapes)
+        generator = Generator(spec, [("init", init, config.save_init)])
+        if not config.save_init:
+            generator.register_buffer("init_digest", _digest(init))
+            generator.register_load_state_dict_post_hook(_check_init)
+        return Bank(generator.to(device), shapes)
     generator = Generator(spec)
-    with torch.no_grad():
-        unit = generator()[0].std(correction=0)
     spreads = torch.stack([p.to("cpu", torch.float32).std(correction=0) for p in parameters])
     usual = spreads[spreads > 0].mean() if bool((spreads > 0).any()) else torch.tensor(DEFAULT_SCALE)
-    generator.register_buffer("scale", torch.where(spreads > 0, spreads, usual) / unit)
+    generator.register_buffer("scale", torch.where(spreads > 0, spreads, usual) / _spread(spec))
     generator.register_buffer("shift", torch.stack([p.to("cpu", torch.float32).mean() for p in parameters]))
     return Bank(generator.to(device), shapes, is_scaled=True)
+
+
+def _spread(spec: GeneratorSpec) -> float:
+    """Return the standard deviation of a vector at its start, without a measurement: a device's would cost a job."""
+    ideal: dict[str, Any] = {"backend": "exact", "shots": None, "gradient": "exact", "noise": None, "device": None}
+    with torch.no_grad():
+        (vector,) = Generator(dataclasses.replace(spec, **ideal, interpolation="none"))()
+    return float(vector.std(correction=0)) or 1.0  # one value alone is its own mean
+
+
+def _digest(init: Tensor) -> Tensor:
+    return torch.frombuffer(bytearray(hashlib.sha256(init.cpu().numpy().tobytes()).digest()), dtype=torch.uint8)
+
+
+def _check_init(generator: nn.Module, keys: Any) -> None:
+    """Compare the initial values of a saved generator with those of the module that it was loaded into."""
+    if not torch.equal(generator.get_buffer("init_digest").cpu(), _digest(generator.get_buffer("init"))):
+        raise RuntimeError(
+            "The generator was trained on other initial values than this module's, and `save_init`=False did not save "
+            "them. Make the module with the same weights and the same seed as then."
+        )

@@ -23,7 +23,7 @@ class Generation:
 
     Args:
         root: the whole module.
-        settings: of the generator, as they were given.
+        settings: of the generator, all of them.
         bank: has one slot for each group of places.
         places: where each slot is read.
         whole: what the module does otherwise from now on.

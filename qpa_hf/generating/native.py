@@ -55,7 +55,13 @@ class GeneratedPeftModel(Whole):
                 f"{model_id} generates other tensors than this model. Load it onto the base model and with the method "
                 f"that it was trained with ({settings['base_model_name_or_path']}, {settings['method']['peft_type']})."
             )
-        return model.load_state_dict(read_weights(Path(model_id)), strict=False)
+        result = model.load_state_dict(read_weights(Path(model_id)), strict=False)
+        if result.unexpected_keys:
+            raise ValueError(
+                f"{model_id} has {result.unexpected_keys[0]}, for which this model has no place. Call `generate` with "
+                "the settings of the training."
+            )
+        return result
 
 
 def load_generated(base: nn.Module, folder: str | os.PathLike[str], is_trainable: bool = False) -> PeftModel:
@@ -101,7 +107,8 @@ def _state(model: PeftModel, generation: Generation) -> dict[str, Tensor]:
     prefixes = (f"{GENERATOR_NAME}.", "prompt_encoder.")
     kept = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     with generation.plain() as generated, torch.no_grad():
-        saved = {value.data_ptr() for value in get_peft_model_state_dict(model).values() if value.numel()}
+        vanilla = get_peft_model_state_dict(model, adapter_name=str(generation.adapter_name))
+        saved = {value.data_ptr() for value in vanilla.values() if value.numel()}
         for name, value in model.state_dict().items():
             if value.data_ptr() in saved or name.startswith(prefixes):
                 kept.add(name)

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
+from torch._dynamo import OptimizedModule
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from qpa_hf.generator import Generator
@@ -47,6 +49,11 @@ def select(module: nn.Module, names: str | Sequence[str] | None) -> list[list[Pl
         ValueError: if a name matches nothing, or a Parameter cannot be generated.
         TypeError: if a Parameter is no float tensor.
     """
+    if isinstance(module, (DistributedDataParallel, OptimizedModule)):
+        raise ValueError(
+            f"{type(module).__name__} has taken the module's parameters already. Call `generate` on the module itself "
+            "and wrap it afterwards."
+        )
     if any(isinstance(m, Generator) for m in module.modules()):
         raise ValueError(
             f"This {type(module).__name__} is generated already. Name all parameters in one call of `generate`, or "
@@ -119,6 +126,11 @@ def _check(place: Place) -> None:
         raise ValueError(f"{place.name} is sharded already. Call `generate` before sharding the model.")
     if parameter.is_meta:
         raise ValueError(f"{place.name} is on the meta device, without values to start from. Load the model first.")
+    if parameter._backward_hooks:
+        raise ValueError(
+            f"{place.name} has a hook that changes its gradient, and a generated tensor has no gradient of its own. "
+            "Leave it out of `names`, or remove the hook."
+        )
     if getattr(owner, "max_norm", None) is not None:
         raise ValueError(
             f"{place.name} is written in place at each step, because its layer has `max_norm`. Leave it out of "

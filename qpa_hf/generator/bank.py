@@ -67,6 +67,7 @@ class Bank:
         self._live_key: Any = None
         self._constant: list[Tensor] | None = None  # the same values without a graph
         self._constant_key: Any = None
+        self._versions: list[int] = []  # of the constants, which nobody else may write
         self._leaves: dict[int, Tensor] = {}  # what readers inside a backward pass were given
         self._traced: list[Tensor] | None = None  # torch.compile's, valid within one traced forward
 
@@ -111,7 +112,7 @@ class Bank:
             slots = self._traced if self._traced is not None else self._shaped(self.generator(self.sizes))
             return slots[index]
         if not (torch.is_grad_enabled() and self._is_trainable()):
-            return self.values()[index]
+            return self._unwritten(index)
         if torch._C._current_graph_task_id() != -1:
             return self._leaf(index)
         key = self._key()
@@ -120,13 +121,31 @@ class Bank:
         return self._live[index]
 
     def values(self) -> list[Tensor]:
-        """Return every slot without a graph, generated only if something changed since the last time."""
+        """Return every slot without a graph, generated only if something changed since the last time.
+
+        Raises:
+            RuntimeError: if somebody has written into one.
+        """
+        return [self._unwritten(index) for index in range(len(self._constants()))]
+
+    def _constants(self) -> list[Tensor]:
         key = self._key()
         if self._constant is None or self._constant_key != key:
             # Tensors made in inference mode could not be used in a later forward with gradients.
             with torch.inference_mode(False), torch.no_grad():
                 self._constant, self._constant_key = self._generate()[0], key
+                self._versions = [tensor._version for tensor in self._constant]
         return self._constant
+
+    def _unwritten(self, index: int) -> Tensor:
+        tensor = self._constants()[index]
+        if tensor._version != self._versions[index]:
+            self._clear()
+            raise RuntimeError(
+                "A generated tensor was written in place, which changes nothing: its values come from the generator. "
+                "Leave it out of what is generated, or call `materialize` first."
+            )
+        return tensor
 
     def _is_trainable(self) -> bool:
         return any(p.requires_grad for p in self.generator.parameters(recurse=False))
@@ -173,8 +192,8 @@ class Bank:
         if not self._leaves:
             Variable._execution_engine.queue_callback(self._backward_from_leaves)
         if index not in self._leaves:
-            source = self._live if self._live is not None else self.values()
-            self._leaves[index] = source[index].detach().requires_grad_()
+            source = self._live[index] if self._live is not None else self._unwritten(index)
+            self._leaves[index] = source.detach().requires_grad_()
         return self._leaves[index]
 
     def _backward_from_leaves(self) -> None:

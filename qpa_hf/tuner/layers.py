@@ -66,6 +66,19 @@ def _move(readers: dict[str, Reader], fn: Callable[[Tensor], Tensor]) -> None:
 _CLASSES: dict[tuple[Any, ...], type[nn.Module]] = {}
 
 
+def refuse_replica(module: nn.Module) -> None:
+    """Raise in one of `nn.DataParallel`'s copies of a module.
+
+    Raises:
+        RuntimeError: saying what to use instead.
+    """
+    if module.__dict__.get("_is_replica"):
+        raise RuntimeError(
+            "QPA does not work under nn.DataParallel, whose copies do not share the generated tensors. Start one "
+            "process for each GPU with torchrun (DistributedDataParallel), or make one GPU visible."
+        )
+
+
 class Whole:
     """Marks a whole model, which tells the bank of each forward."""
 
@@ -87,6 +100,7 @@ def _generated_class(base: type[nn.Module], names: tuple[str, ...], whole: type[
 
     @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        refuse_replica(self)
         bank = self.__dict__["_bank"]
         bank.begin_forward()
         output = base.forward(self, *args, **kwargs)
@@ -99,8 +113,10 @@ def _generated_class(base: type[nn.Module], names: tuple[str, ...], whole: type[
         namespace |= RECURRENT
     if whole is None:
         _CLASSES[base, names, whole] = type(f"Generated{base.__name__}", (base,), namespace)
-    else:  # known by its class's name to other libraries
-        _CLASSES[base, names, whole] = type(base.__name__, (whole, base), namespace | {"forward": forward})
+    else:
+        # Whole models are known by their class's name to other libraries.
+        namespace |= {"forward": forward, "__module__": base.__module__, "__qualname__": base.__qualname__}
+        _CLASSES[base, names, whole] = type(base.__name__, (whole, base), namespace)
     return _CLASSES[base, names, whole]
 
 

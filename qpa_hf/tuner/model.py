@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qpa_hf.generator import Bank
 from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.layers import refuse_replica
 from qpa_hf.tuner.sharding import whole_bank
 from qpa_hf.tuner.slots import Slot, attach, build_bank, collect, layout_of, slots_of, target_names, tensors_of
 
@@ -118,11 +119,7 @@ class QPAModel(LoraModel):
         super()._check_target_module_compatiblity(plain_lora_config(peft_config), model, target_name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.__dict__.get("_is_replica"):
-            raise RuntimeError(
-                "QPA does not work under nn.DataParallel, whose copies do not share the generated tensors. Start one "
-                "process for each GPU with torchrun (DistributedDataParallel), or make one GPU visible."
-            )
+        refuse_replica(self)
         banks = [self._banks[name] for name in self.active_adapters if name in self._banks]
         for bank in banks:
             bank.begin_forward()

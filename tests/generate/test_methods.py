@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from qpa_hf import generate, load_generated, materialize
 from qpa_hf.generating.generation import generation_of
+from qpa_hf.inspection import inspect
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -168,10 +169,35 @@ def test_generator_of_another_method_is_refused(tmp_path):
         disturbed("VERA").load_adapter(tmp_path, "default")
 
 
+def test_initial_values_that_were_not_saved_are_not_drawn_anew(tmp_path):
+    generate(make("LORA"), save_init=False, **SETTINGS).save_pretrained(tmp_path)
+    torch.manual_seed(99)
+    with pytest.raises(RuntimeError, match="trained on other initial values"):
+        load_generated(build("llama"), tmp_path)
+
+
 def test_plain_adapter_is_no_generator(tmp_path):
     make("IA3").save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds no adapter with a generator"):
         load_generated(build("llama"), tmp_path)
+
+
+def test_base_models_weights_are_no_part_of_an_adapter():
+    with pytest.raises(ValueError, match="is not trained by the adapter"):
+        generate(make("IA3"), "base_model.model.lm_head", **SETTINGS)
+
+
+def test_other_settings_are_noticed_when_loading(tmp_path):
+    disturbed("IA3").save_pretrained(tmp_path)
+    other = generate(make("IA3"), source="direct")
+    with pytest.raises(ValueError, match="for which this model has no place"):
+        other.load_adapter(tmp_path, "default")
+
+
+def test_materialized_adapter_is_inspected(tmp_path):
+    materialize(disturbed("IA3"), tmp_path)
+    found = inspect(tmp_path)
+    assert (found["form"], found["method"], found["numbers"]) == ("materialized", "IA3", 64)
 
 
 def test_several_active_adapters_are_refused():

@@ -14,6 +14,7 @@ from qpa_hf.generating.generation import generation_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The generator has:UserWarning")  # these networks are tiny
 each = pytest.mark.parametrize("name", MODULES)
+COMPILED = ("loops over children", "convolution", "recurrent", "tied", "weight norm", "transformers")
 STARTS = {"identity": {}, "Quantum-Train": {"start": "authors"}, "one at a time": {"chunk_size": 1}}
 
 
@@ -103,7 +104,7 @@ def test_functional_call_takes_the_generators_numbers(name):
         assert torch.equal(getattr(found, "logits", found), value(other, name))
 
 
-@each
+@pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch asks for it where its graph breaks
 def test_compiled_module_has_the_gradients_of_the_plain_one(name):
     torch._dynamo.reset()  # torch compiles one function a few times only, and all models share theirs
@@ -186,6 +187,15 @@ def _read(module, key):
     return getattr(module.get_submodule(owner), name)
 
 
+@pytest.mark.parametrize("settings", [{"shots": 200}, {"noise": "torino"}, {"source": "free"}], ids=str)
+def test_quantum_train_start_works_with_other_sources(settings):
+    module = generated("sequential", start="authors", chunk_size=16, **settings)
+    before = value(module, "sequential")
+    loss(module, "sequential").backward()
+    assert all(p.grad.isfinite().all() for p in module.parameters())
+    assert before.isfinite().all()
+
+
 def test_tied_parameters_stay_tied():
     module = disturbed("tied")
     assert module.head.weight is module.embedding.weight
@@ -219,6 +229,31 @@ def test_initial_values_can_be_left_out_of_the_state():
     assert torch.equal(value(other, "convolution"), value(module, "convolution"))
 
 
+def test_initial_values_that_were_not_saved_must_be_the_same():
+    module, other = disturbed("convolution", save_init=False), make("convolution")
+    with torch.no_grad():
+        other[1].weight.add_(1)
+    generate(other, save_init=False, **SETTINGS)
+    with pytest.raises(RuntimeError, match="trained on other initial values"):
+        other.load_state_dict(module.state_dict())
+
+
+def test_write_in_place_is_not_lost_silently():
+    module = disturbed("sequential")
+    expected = value(module, "sequential")
+    with torch.no_grad():
+        module[0].weight.mul_(2)
+        with pytest.raises(RuntimeError, match="written in place, which changes nothing"):
+            module(batch("sequential"))
+    assert torch.equal(value(module, "sequential"), expected)
+
+
+def hooked():
+    module = nn.Linear(4, 8)
+    module.weight.register_hook(lambda gradient: 2 * gradient)
+    return module
+
+
 def lazy():
     return nn.Sequential(nn.LazyLinear(4))
 
@@ -250,6 +285,13 @@ BAD = {
         ValueError,
         "written in place at each step, because its layer has `max_norm`",
     ),
+    "hook": (lambda: generate(hooked()), ValueError, "weight has a hook that changes its gradient"),
+    "wrapped": (
+        lambda: generate(torch.compile(make("sequential"), backend="eager")),
+        ValueError,
+        "and wrap it afterwards",
+    ),
+    "path": (lambda: materialize(generated("sequential"), "folder"), TypeError, "leave `path` out"),
     "sparse": (lambda: generate(nn.Embedding(4, 8, sparse=True)), ValueError, "sparse gradients"),
     "setting": (lambda: generate(make("sequential"), chunk=4), TypeError, "Did you mean `chunk_size`"),
     "LoRA's setting": (lambda: generate(make("sequential"), r=4), TypeError, "no setting `r`"),

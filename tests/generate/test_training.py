@@ -11,6 +11,7 @@ import torch
 from helpers import logits
 from loophub import LoopHub
 from methods import make
+from models import build
 from modules import SETTINGS
 from test_trainer import StopAt, losses, trainer
 
@@ -21,14 +22,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
 ]
 TESTS = Path(__file__).parents[1]
-each = pytest.mark.parametrize("case", ["PREFIX_TUNING, projection", "VERA"])
+METHODS = ["PREFIX_TUNING, projection", "VERA"]
 
 
 def run_of(folder, case, **kwargs):
-    return trainer(folder, model=generate(make(case), **SETTINGS).train(), **kwargs)
+    model = build(case) if case == "gpt2" else make(case)
+    return trainer(folder, model=generate(model, **SETTINGS).train(), **kwargs)
 
 
-@each
+@pytest.mark.parametrize("case", [*METHODS, "gpt2"])
 def test_interrupted_training_resumes_bit_for_bit(case, tmp_path):
     whole = run_of(tmp_path / "whole", case)
     whole.train()
@@ -40,10 +42,8 @@ def test_interrupted_training_resumes_bit_for_bit(case, tmp_path):
         assert torch.equal(expected, found), name
 
 
-@each
+@pytest.mark.parametrize("case", METHODS)
 def test_loaded_for_training_goes_on(case, tmp_path):
-    from models import build
-
     first = run_of(tmp_path / "first", case, learning_rate=0.05, max_steps=20)
     first.train()
     first.save_model(str(tmp_path / "native"))
