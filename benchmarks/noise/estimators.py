@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.noise.parts import PAPER_SHOTS, Grid
+from benchmarks.noise.runs import Run
 from benchmarks.noise.setting import Setting
 from benchmarks.quality.fitting import fit
 from benchmarks.quality.task import Task
-from qpa_hf.circuit import ESTIMATORS, n_measured
+from qpa_hf.budget import budget
+from qpa_hf.circuit import ESTIMATORS
 from qpa_hf.generator import Generator
 
 SHOTS = (None, *PAPER_SHOTS)
@@ -25,9 +28,11 @@ Row = dict[str, Any]
 
 def cases(task: Task, grid: Grid, quick: bool) -> Iterator[Row]:
     """Yield what is to be measured: one trained adapter each."""
-    width = grid.widths[0] if quick else N_QUBITS
+    setting = Setting(grid.widths[0] if quick else N_QUBITS)
     for seed in range(1, grid.n_seeds + 1):
-        yield {"task": task.name, "n_qubits": width, "seed": seed, "n_draws": 5 if quick else N_DRAWS}
+        run = Run(task, setting.name, "final", grid.rate, seed, "cpu", Path(), setting)
+        of = {"task": task.name, "n_qubits": setting.n_qubits, "seed": seed, "digest": run.key[-1]}
+        yield of | {"n_draws": 5 if quick else N_DRAWS}
 
 
 def measure(task: Task, grid: Grid, case: Row) -> list[Row]:
@@ -47,7 +52,7 @@ def measure(task: Task, grid: Grid, case: Row) -> list[Row]:
         for gradient in (name for name in ESTIMATORS if name != "none"):
             measured = _measured_copy(generator, shots, gradient)
             estimates = torch.stack([_next_gradient(measured, direction) for _ in range(case["n_draws"])])
-            n_circuits = measured.spec.n_circuits * n_measured(gradient, exact.numel() // measured.spec.n_circuits)
+            n_circuits = budget(measured.spec, gradient).circuits_per_step
             row = {"shots": shots, "gradient": gradient, "circuits": n_circuits}
             rows.append(case | row | compare(estimates, exact))
     return rows

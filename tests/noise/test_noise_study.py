@@ -65,7 +65,7 @@ def test_parts_done_before_are_kept(done, task, tmp_path):
     assert len(found["runs"]) == N_RUNS
 
 
-@pytest.mark.parametrize("n_qubits", parts.GRIDS["sst2"].widths)
+@pytest.mark.parametrize("n_qubits", parts.GRIDS["wikitext"].widths)
 def test_chunk_follows_from_the_qubits(task, n_qubits):
     shapes = ((384, 384),) * 6
     config = Setting(n_qubits).config(dataclasses.replace(task.targets, shapes=shapes), seed=1)
