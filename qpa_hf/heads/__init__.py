@@ -1,5 +1,10 @@
 """Classifiers of embeddings by quantum circuits: `QuantumHead` for torch, `QuantumHeadClassifier` for scikit-learn.
 
+A head takes the place of a transformers model's linear classifier: `model.classifier = QuantumHead(hidden_size)`.
+`Trainer` then trains it; PEFT keeps it beside an adapter with `modules_to_save=["classifier"]`; alone it is saved with
+`model.classifier.save_pretrained(folder)`, because `AutoModel...from_pretrained` knows linear classifiers only. SetFit
+takes `SetFitModel(model_body=body, model_head=QuantumHeadClassifier())`.
+
 Example:
     >>> import torch
     >>> from qpa_hf.heads import QuantumHead

@@ -72,6 +72,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
     def _angles(self, shape: tuple[int, ...], rng: torch.Generator) -> nn.Parameter:
         return nn.Parameter(torch.randn(shape, generator=rng) * FIRST_SPREAD, self.settings.train_circuit)
 
+    @torch.compiler.disable  # it is compiled around: a simulation's plans and memory are no graph
     def forward(self, embeddings: Tensor) -> Tensor:
         """Classify embeddings.
 

@@ -141,7 +141,6 @@ def _multiply(matrices: Tensor, states: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-@torch.compiler.disable
 def simulate(
     start: Tensor | None, uploads: Tensor, matrices: Tensor, observables: Tensor, steps: tuple[Step, ...]
 ) -> Tensor:

@@ -105,3 +105,10 @@ def test_setfit_takes_the_classifier_as_its_head(tmp_path):
     model.save_pretrained(tmp_path / "model")
     again = setfit.SetFitModel.from_pretrained(tmp_path / "model", device="cpu")
     assert list(again.predict(texts)) == ["good", "bad", "good", "bad"]
+
+
+def test_a_compiled_model_gives_the_same_logits():
+    model = classifier()
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="eager")(**inputs("bert")).logits
+        torch.testing.assert_close(compiled, model(**inputs("bert")).logits)
