@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from qpa_hf.circuit import BACKENDS, check_memory, measured, seeded
-from qpa_hf.generator.features import FEATURES, basis_bits, sum_last
+from qpa_hf.generator.features import FEATURES, basis_bits
 from qpa_hf.generator.interpolation import Measured, interpolate
-from qpa_hf.generator.mapping import add_frozen, hidden_layers, output_layer
+from qpa_hf.generator.mapping import add_frozen, hidden_layers, one_layer, output_layer
 from qpa_hf.generator.spec import GeneratorSpec
 
 RECORDED = ("shares", "shares_angles", "shares_draw")  # what a device measured, of which angles, in which draw
@@ -187,21 +187,12 @@ class Generator(nn.Module):
             return add_frozen(self.values.clone(), frozen).split(list(sizes))
         with torch.autocast(self.device.type, enabled=False):
             layers = [(getattr(self, f"w{i}"), getattr(self, f"b{i}")) for i in range(len(self.spec.layer_shapes))]
-            hidden = hidden_layers(self.features(), layers[:-1], self.spec.activation)
-            weight, bias = layers[-1]
-            if self.spec.start == "authors":
-                bias = bias - self._mean(hidden, weight, bias)
-            return output_layer(hidden, weight, bias, frozen, sizes)
-
-    def _mean(self, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Mean of the vector, without the vector: the output layer is linear, so its sums over rows are sums of rows.
-
-        The last row may be cut short.
-        """
-        n_full, rest = divmod(self.spec.n_values, self.spec.chunk_size)
-        full = weight.sum(0) @ sum_last(hidden[:n_full].t()) + n_full * bias.sum()
-        part = (weight[:rest] @ hidden[n_full:].t()).sum() + bias[:rest].sum() if rest else 0
-        return (full + part) / self.spec.n_values
+            hidden = self.features()
+            n_chunks, n_features = hidden.shape
+            if self.spec.activation == "none" and n_chunks > n_features + 1:
+                layers = [one_layer(n_features, layers)] if len(layers) > 1 else layers
+            hidden = hidden_layers(hidden, layers[:-1], self.spec.activation)
+            return output_layer(hidden, *layers[-1], frozen, sizes, is_centred=self.spec.start == "authors")
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         if "shares" in self._buffers and int(self.draw):  # PEFT asks an untrained adapter, too, to load into it

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qpa_hf.generator import mapping
-from qpa_hf.generator.mapping import ACTIVATION_FUNCTIONS, hidden_layers, output_layer
+from qpa_hf.generator.mapping import ACTIVATION_FUNCTIONS, hidden_layers, one_layer, output_layer
 
 SIZES = [7, 20, 1, 30, 11]  # slots that begin and end within rows; 69 of 72 numbers
 N_ROWS, CHUNK_SIZE, WIDTH = 9, 8, 3
@@ -24,9 +24,30 @@ def operands():
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_output_layer_passes_gradcheck():
+@pytest.mark.parametrize("few_features", [0, 8])
+@pytest.mark.parametrize("is_centred", [False, True])
+def test_output_layer_passes_gradcheck(few_features, is_centred, monkeypatch):
+    monkeypatch.setattr(mapping, "FEW_FEATURES", few_features)
     frozen = [torch.ones(5, dtype=torch.float64), torch.full((30,), 2.0, dtype=torch.float64)]
-    assert torch.autograd.gradcheck(lambda *x: output_layer(*x, frozen, SIZES), operands())
+    assert torch.autograd.gradcheck(lambda *x: output_layer(*x, frozen, SIZES, is_centred), operands())
+
+
+def test_centred_numbers_have_no_mean_and_frozen_ones_keep_theirs():
+    frozen = [torch.full((30,), 2.0, dtype=torch.float64)]
+    values = torch.cat(output_layer(*operands(), frozen, SIZES, True))
+    assert values.sum().item() == pytest.approx(60)
+
+
+def test_layers_without_activation_are_one_layer():
+    rng = torch.Generator().manual_seed(1)
+    shapes = [((4, 2), (4,)), ((WIDTH, 4), (WIDTH,)), ((CHUNK_SIZE, WIDTH), (CHUNK_SIZE,))]
+    layers = [tuple(torch.randn(s, dtype=torch.float64, generator=rng) for s in pair) for pair in shapes]
+    features = torch.randn(N_ROWS, 2, dtype=torch.float64, generator=rng)
+    expected = features
+    for weight, bias in layers:
+        expected = expected @ weight.t() + bias
+    weight, bias = one_layer(2, layers)
+    torch.testing.assert_close(features @ weight.t() + bias, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_slots_are_rows_end_to_end_plus_the_frozen_numbers():
