@@ -25,12 +25,12 @@ class Circuits:
     Args:
         angles: (C, L, R, N) in radians, R rotations a layer.
         axes: the rotations of a layer: "x" or "y", then possibly "z".
+        is_stored: whether the backward pass uses stored states, and does not undo the layers.
     """
 
-    def __init__(self, angles: Tensor, axes: tuple[str, ...]) -> None:
+    def __init__(self, angles: Tensor, axes: tuple[str, ...], is_stored: bool) -> None:
         self.n_circuits, self.depth, _, n_qubits = angles.shape
-        self.is_stored = self.n_circuits * 2**n_qubits <= MAX_STORED
-        self.axes, self.shape, self.angles = axes, (self.n_circuits, 2**n_qubits), angles
+        self.axes, self.is_stored, self.shape, self.angles = axes, is_stored, (self.n_circuits, 2**n_qubits), angles
         self.dtype = angles.dtype if axes == ("y",) else COMPLEX[angles.dtype]
         self.tables = tables(n_qubits, axes, angles.dtype, angles.device)
         self.matrices = self._matrices()
@@ -98,6 +98,7 @@ class Circuits:
                 adjoint = self._undone(adjoint, layer)
                 if not self.is_stored:
                     state = self._undone(state, layer, is_adjoint=False)
+        self.spare.clear()
         grads = []
         for found, of_group in zip(zip(*overlaps[::-1], strict=True), self.tables.generators, strict=True):
             overlap = torch.stack(found, 1)  # (C, L, k * k)
@@ -192,8 +193,9 @@ class Circuits:
 def forward(angles: Tensor, axes: tuple[str, ...]) -> tuple[Tensor, list[Circuits]]:
     """Return the probabilities (C, 2**N) and what the backward pass needs, given angles (C, L, R, N) in radians."""
     p = angles.new_empty(len(angles), 2 ** angles.shape[-1])
-    n_together = len(angles) if p.numel() <= MAX_STORED else 1
-    kept = [Circuits(part, axes) for part in angles.split(n_together)]
+    is_stored = p.numel() <= MAX_STORED
+    n_together = len(angles) if is_stored else 1
+    kept = [Circuits(part, axes, is_stored) for part in angles.split(n_together)]
     for circuits, out in zip(kept, p.split(n_together), strict=True):
         circuits.forward(out)
     return p, kept
