@@ -62,7 +62,7 @@ class Protocol:
         row = results.add(name, execute(task, ARMS[name].plan(task), part, rate, seed))
         found = row.get("diverged") or f"{task.measure} {row[task.measure]:.4g}"
         line = f"{task.name}: {name}, {part}, rate {rate:g}, seed {seed}: {found}, {row['seconds']:.0f} s"
-        Console(stderr=True, highlight=False).print(line)
+        Console(stderr=True, highlight=False).print(line, soft_wrap=True)
         return row
 
 
