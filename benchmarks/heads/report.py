@@ -124,7 +124,15 @@ def _title(part: str) -> str:
 def _table(rows: list[Result]) -> list[str]:
     by_name = {row.arm: row for row in rows}
     references = [name for name in (LOGISTIC, HEAD) if name in by_name]
-    head = ["arm", "trained numbers", "hyperparameter", "accuracy", *(f"minus {name}" for name in references), "CPU s"]
+    head = [
+        "arm",
+        "trained numbers",
+        "hyperparameter",
+        "seeds",
+        "accuracy",
+        *(f"minus {name}" for name in references),
+        "CPU s",
+    ]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
         first = row.rows[0]
@@ -133,6 +141,7 @@ def _table(rows: list[Result]) -> list[str]:
             row.arm,
             "" if first["n_trained"] is None else f"{first['n_trained']:,}",
             f"{first['value']:g}",
+            str(len(row.rows)),
             f"{row.mean:.2f}{_range(row.interval)}",
             *gaps,
             f"{statistics.fmean(r['cpu_seconds'] for r in row.rows):.1f}",
