@@ -18,7 +18,7 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
-        "`QuantumHeadClassifier` needs scikit-learn. Install it with `pip install 'qpa-hf[quality]'`, or use "
+        "`QuantumHeadClassifier` needs scikit-learn. Install it with `pip install 'qpa-hf[heads]'`, or use "
         "`QuantumHead`."
     ) from error
 
