@@ -7,13 +7,17 @@ import torch
 from helpers import logits
 from huggingface_hub import ModelCard
 from models import build
-from peft import PeftModel
-from test_trainer import StopAt, trainer
+from peft import LoraConfig, PeftModel, PrefixTuningConfig, VeraConfig, get_peft_model
+from test_trainer import LM, TARGETS, StopAt, trainer
 
+from qpa_hf import generate, load_generated
 from qpa_hf.model_cards import RunRecord
 from qpa_hf.trainer_callbacks import BEST_NAME, MaterializeCallback
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+    pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
+]
 SAVING = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
 # The loss falls, and the highest is called the best: the first checkpoint.
 EVALUATING = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss", "greater_is_better": True}
@@ -91,4 +95,76 @@ def test_a_sharded_model_without_a_whole_checkpoint_is_explained(tmp_path):
     run = trainer(tmp_path)
     next(run.model.parameters()).ds_id = 0  # DeepSpeed's mark of a parameter that ZeRO-3 keeps elsewhere
     with pytest.raises(RuntimeError, match="`state_dict_type` at FULL_STATE_DICT"):
+        MaterializeCallback().on_save(run.args, run.state, run.control, model=run.model)
+
+
+# PEFT's configuration of a method, and how its card calls the adapter.
+METHODS = {
+    "VeRA": (VeraConfig(r=4, target_modules=["q_proj", "v_proj"], **LM), "This is a plain vera adapter."),
+    "prefix": (PrefixTuningConfig(num_virtual_tokens=3, **LM), "This is a plain prefix tuning adapter."),
+}
+
+
+def generated(model):
+    """Let a small generator generate what a model trains."""
+    return generate(model, chunk_size=8, n_circuits=2, circuit_depth=2)
+
+
+def method_model(case):
+    """A model with a PEFT method whose tensors are generated."""
+    torch.manual_seed(0)
+    return generated(get_peft_model(build("llama"), METHODS[case][0]))
+
+
+@pytest.mark.parametrize("case", METHODS)
+def test_each_checkpoint_holds_the_plain_adapter_of_a_generated_method(case, tmp_path):
+    callback = MaterializeCallback(record=RunRecord(license="mit"))
+    run = trainer(tmp_path, callbacks=[callback], model=method_model(case), **SAVING)
+    run.train()
+    assert adapters(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    folder = tmp_path / "checkpoint-6" / "adapter"
+    plain = PeftModel.from_pretrained(build("llama"), folder)
+    assert torch.equal(logits(plain, "llama"), logits(run.model.eval(), "llama"))
+    card = ModelCard.load(folder / "README.md")
+    assert METHODS[case][1] in card.text
+    assert (card.data.license, RunRecord.load(folder).steps) == ("mit", 6)
+
+
+def test_best_of_a_generated_methods_first_part_is_materialized_without_a_trace(tmp_path):
+    runs, settings = [], SAVING | EVALUATING
+    for name, callbacks in (("with", [MaterializeCallback()]), ("without", [])):
+        folder = tmp_path / name
+        trainer(folder, model=method_model("VeRA"), callbacks=[StopAt(2)], **settings).train()
+        runs.append(trainer(folder, model=method_model("VeRA"), callbacks=callbacks, **settings))
+        runs[-1].train(resume_from_checkpoint=True)
+    best = tmp_path / "with" / json.loads((tmp_path / "with" / BEST_NAME).read_text())["adapter"]
+    assert best.parent.name == "checkpoint-2"
+    plain, native = PeftModel.from_pretrained(build("llama"), best), load_generated(build("llama"), best.parent)
+    assert torch.equal(logits(plain, "llama"), logits(native, "llama"))
+    for one, other in zip(*(run.model.parameters() for run in runs), strict=True):
+        assert torch.equal(one, other)
+
+
+def plain_lora():
+    return get_peft_model(build("llama"), LoraConfig(target_modules=TARGETS, **LM))
+
+
+def sharded_method():
+    model = method_model("VeRA")
+    next(model.parameters()).ds_id = 0  # DeepSpeed's mark of a parameter that ZeRO-3 keeps elsewhere
+    return model
+
+
+REFUSED = {
+    "generated and sharded": (sharded_method, RuntimeError, "sharded, and only QPA's own adapters"),
+    "without a generator": (plain_lora, ValueError, "is not a QPA adapter of this model"),
+    "no PEFT model": (lambda: generated(build("gpt2")), TypeError, "Cannot materialize a GPT2LMHeadModel"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_materialized_is_explained(case, tmp_path):
+    make_model, error, sentence = REFUSED[case]
+    run = trainer(tmp_path, model=make_model())
+    with pytest.raises(error, match=sentence):
         MaterializeCallback().on_save(run.args, run.state, run.control, model=run.model)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from models import build
 from peft import LoraConfig, get_peft_model
+from test_callbacks import generated, method_model
 from test_peft_contract import CASES, make
 from test_trainer import LM, TARGETS, StopAt, trainer
 from transformers import TrainerCallback
 
+from qpa_hf import generate
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback
 from qpa_hf.trainer_callbacks.norms import delta_norms
 
@@ -85,6 +87,21 @@ WHAT_IS_LOGGED = {
 def test_only_what_has_a_meaning_is_logged(case, tmp_path):
     adapter, arguments, expected = WHAT_IS_LOGGED[case]
     run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=1, adapter=adapter, **arguments)
+    run.train()
+    assert ours(run.state.log_history[0]) == expected
+
+
+GENERATED = {
+    "PEFT method": (lambda: method_model("prefix"), GRADIENT | CIRCUIT | SHARE),
+    "network": (lambda: generated(build("gpt2")), GRADIENT | CIRCUIT | SHARE),
+    "random numbers": (lambda: generate(build("gpt2"), source="random", chunk_size=8), SHARE),
+}
+
+
+@pytest.mark.parametrize("case", GENERATED)
+def test_generators_of_other_tensors_are_logged_without_norms(case, tmp_path):
+    make_model, expected = GENERATED[case]
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=1, model=make_model())
     run.train()
     assert ours(run.state.log_history[0]) == expected
 

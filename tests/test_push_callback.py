@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard, constants
 from loophub import LoopHub
 from models import build
 from peft import PeftModel
+from test_callbacks import METHODS, method_model
 from test_trainer import StopAt, trainer
 
 from qpa_hf.hub import AccessDenied, HubUnavailable, RetryPolicy
@@ -15,6 +16,7 @@ from qpa_hf.trainer_callbacks import PushMaterializedCallback
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
+    pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),  # huggingface_hub against its HTTP client
 ]
 SAVING = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
@@ -31,10 +33,10 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
-def run(tmp_path, callbacks=(), token="hf_writes", **settings):
+def run(tmp_path, callbacks=(), token="hf_writes", model=None, **settings):
     record = RunRecord(datasets=["alice/texts"])
     ours = PushMaterializedCallback(REPO, record=record, token=token, policy=QUICK, **settings)
-    return trainer(tmp_path / "out", callbacks=[ours, *callbacks], **SAVING)
+    return trainer(tmp_path / "out", callbacks=[ours, *callbacks], model=model, **SAVING)
 
 
 def titles(hub):
@@ -54,8 +56,17 @@ def pushed(hub, tmp_path, name):
     return path
 
 
-def test_one_commit_at_the_end_holds_adapter_and_card(hub, tmp_path):
-    training = run(tmp_path)
+# The model (None: with a QPA adapter), and how its card calls the adapter.
+PUSHED = {
+    "QPA": (lambda: None, "This is a plain LoRA adapter."),
+    "a generated method": (lambda: method_model("prefix"), METHODS["prefix"][1]),
+}
+
+
+@pytest.mark.parametrize("case", PUSHED)
+def test_one_commit_at_the_end_holds_adapter_and_card(case, hub, tmp_path):
+    make_model, kind = PUSHED[case]
+    training = run(tmp_path, model=make_model())
     training.train()
     assert titles(hub) == ["Upload the materialized adapter of out after 4 steps"]
     for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -64,6 +75,7 @@ def test_one_commit_at_the_end_holds_adapter_and_card(hub, tmp_path):
     assert torch.equal(logits(plain, "llama"), logits(training.model.eval(), "llama"))
     card = ModelCard.load(pushed(hub, tmp_path, "README.md"))
     assert card.data.datasets == ["alice/texts"]
+    assert kind in card.text
     assert f'PeftModel.from_pretrained(base, "{REPO}")' in card.text
 
 

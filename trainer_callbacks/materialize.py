@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qpa_hf.checkpoint import write_text
-from qpa_hf.materialize import materialize
+from qpa_hf.materialize import materialize, unwrapped
 from qpa_hf.model_cards import RunRecord, add_record
-from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
+from qpa_hf.trainer_callbacks.source import checkpoint_folder, is_qpa, native_folder, source_of
 
 BEST_NAME = "best_adapter.json"
 
@@ -20,7 +21,8 @@ class MaterializeCallback(TrainerCallback):
     """Materializes the adapter into `checkpoint-N/adapter` whenever Trainer saves; Trainer deletes both together.
 
     Where Trainer knows a best checkpoint (`load_best_model_at_end` or `metric_for_best_model`), `best_adapter.json` in
-    the output directory names it. Cards and records of both adapters hold what Trainer has recorded until then.
+    the output directory names it. Cards and records of both adapters hold what Trainer has recorded until then; the
+    native form of a method whose tensors `generate` generates has none.
 
     Only the main process writes. The checkpoints of a hyperparameter search, which serve comparison only, are left
     alone.
@@ -46,21 +48,22 @@ class MaterializeCallback(TrainerCallback):
             return
         checkpoint = checkpoint_folder(args, state.global_step)
         native = native_folder(checkpoint, self.adapter_name)
-        source = source_of(kwargs["model"], native)
-        step = state.global_step
+        model, step = kwargs["model"], state.global_step
+        source = source_of(model, native, self.adapter_name)
         record = RunRecord.from_trainer(args, state, self.record, step=step, evaluated_on=self.evaluated_on)
-        add_record(native, record)
+        if is_qpa(model, self.adapter_name):
+            add_record(native, record)
         materialize(source, checkpoint / "adapter", self.adapter_name, record)
-        self._mark_best(args, state)
+        self._mark_best(args, state, model)
 
-    def _mark_best(self, args: TrainingArguments, state: TrainerState) -> None:
+    def _mark_best(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
         marker = Path(str(args.output_dir)) / BEST_NAME
         if state.best_model_checkpoint is None:
             marker.unlink(missing_ok=True)  # that of an earlier run in the same directory
             return
         best = Path(state.best_model_checkpoint)
         if not (best / "adapter").is_dir():  # saved by a run that had no such callback, and resumed
-            materialize(native_folder(best, self.adapter_name), best / "adapter")
+            self._materialize_earlier(best, checkpoint_folder(args, state.global_step), model)
         step = int(best.name.rpartition("-")[2])
         name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
         values = [row[name] for row in state.log_history if row.get("step") == step and name in row]
@@ -68,3 +71,16 @@ class MaterializeCallback(TrainerCallback):
         if values:
             best_of |= {"metric": name, "value": values[-1]}
         write_text(marker, json.dumps(best_of, indent=2) + "\n")
+
+    def _materialize_earlier(self, earlier: Path, latest: Path, model: nn.Module) -> None:
+        native = native_folder(earlier, self.adapter_name)
+        if is_qpa(model, self.adapter_name):
+            materialize(native, earlier / "adapter")
+            return
+        peft_model: Any = unwrapped(model)  # it has the base model, so it takes the numbers of then for a moment
+        try:
+            peft_model.load_adapter(native, self.adapter_name, is_trainable=True)
+            materialize(peft_model, earlier / "adapter", self.adapter_name)
+        finally:
+            latest = native_folder(latest, self.adapter_name)
+            peft_model.load_adapter(latest, self.adapter_name, is_trainable=True)

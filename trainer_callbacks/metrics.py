@@ -11,11 +11,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import IntervalStrategy
 
+from qpa_hf.generating.generation import generation_of
 from qpa_hf.generator import Generator
 from qpa_hf.materialize import unwrapped
 from qpa_hf.trainer_callbacks.norms import delta_norms
+from qpa_hf.trainer_callbacks.source import is_qpa
 from qpa_hf.trainer_callbacks.timer import GenerationTimer
-from qpa_hf.tuner import QPAConfig
 from qpa_hf.tuner.sharding import is_fsdp, is_zero3, whole, whole_generator
 
 PREFIX = "qpa/"
@@ -35,8 +36,8 @@ class CircuitMetricsCallback(TrainerCallback):
 
     What has no meaning is left out: the first four for a control without circuits, gradients of frozen angles, the
     share where generation is part of a compiled graph or sharded by FSDP, gradients under DeepSpeed, everything under
-    its ZeRO-3. Other steps are not touched, and nothing waits for the device but logging itself. Adapters that are not
-    QPA's are left alone.
+    its ZeRO-3, norms where `generate` generates another method's or any module's tensors. Other steps are not touched,
+    and nothing waits for the device but logging itself. Models without a generator are left alone.
 
     Args:
         adapter_name: which adapter of the model.
@@ -121,8 +122,12 @@ class CircuitMetricsCallback(TrainerCallback):
 
     def _generator(self, model: Any) -> Generator | None:
         peft_model: Any = unwrapped(model)
-        is_ours = isinstance(getattr(peft_model, "peft_config", {}).get(self.adapter_name), QPAConfig)
-        return peft_model.base_model.lora_qpa[self.adapter_name] if is_ours else None
+        if is_qpa(peft_model, self.adapter_name):
+            return peft_model.base_model.lora_qpa[self.adapter_name]
+        generation = generation_of(peft_model)
+        if generation is None or generation.adapter_name not in (None, self.adapter_name):
+            return None
+        return generation.bank.generator
 
     def _metrics(self, model: Any, generator: Generator, clip_factor: float) -> dict[str, float]:
         spec = generator.spec
@@ -134,11 +139,13 @@ class CircuitMetricsCallback(TrainerCallback):
             with torch.no_grad():
                 p = generator.circuit_probabilities()
             values["entropy"] = torch.special.entr(p).sum(-1).mean()
-        norms = delta_norms(unwrapped(model), generator, self.adapter_name)
-        values["delta_norm"] = torch.stack(list(norms.values())).norm()
-        if self.per_layer:
-            values |= {f"delta_norm/{name}": norm for name, norm in norms.items()}
-        metrics = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+        if is_qpa(model, self.adapter_name):
+            norms = delta_norms(unwrapped(model), generator, self.adapter_name)
+            values["delta_norm"] = torch.stack(list(norms.values())).norm()
+            if self.per_layer:
+                values |= {f"delta_norm/{name}": norm for name, norm in norms.items()}
+        numbers = torch.stack(list(values.values())).tolist() if values else []
+        metrics = dict(zip(values, numbers, strict=True))
         if spec.source == "circuit":
             metrics["n_qubits"] = spec.n_qubits
         if self._timer is not None and (share := self._timer.share()) is not None:

@@ -87,7 +87,8 @@ class PushMaterializedCallback(TrainerCallback):
         record = RunRecord.from_trainer(args, state, self.record, step=step, evaluated_on=self.evaluated_on)
         output = Path(str(args.output_dir))
         native = native_folder(checkpoint_folder(args, record.steps or 0), self.adapter_name)
-        adapter = materialize(source_of(model, native), output / "adapter", self.adapter_name, record)
+        source = source_of(model, native, self.adapter_name)
+        adapter = materialize(source, output / "adapter", self.adapter_name, record)
         message = f"Upload the materialized adapter of {output.resolve().name} after {record.steps} steps"
         push(
             adapter,

@@ -1,4 +1,4 @@
-"""Where a callback finds the generator's numbers: in the model, or, if that is sharded, in Trainer's checkpoint."""
+"""Where a callback finds the adapter's numbers: in the model, or, if that is sharded, in Trainer's checkpoint."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from qpa_hf.materialize import unwrapped
+from qpa_hf.tuner import QPAConfig
 from qpa_hf.tuner.sharding import is_fsdp, is_zero3
 
 
@@ -22,14 +24,24 @@ def native_folder(checkpoint: Path, adapter_name: str) -> Path:
     return checkpoint if adapter_name == "default" else checkpoint / adapter_name
 
 
-def source_of(model: nn.Module, native: Path) -> nn.Module | Path:
+def is_qpa(model: nn.Module, adapter_name: str) -> bool:
+    """Whether an adapter is QPA's own, whose native folder is enough to materialize it; others need the base model."""
+    return isinstance(getattr(unwrapped(model), "peft_config", {}).get(adapter_name), QPAConfig)
+
+
+def source_of(model: nn.Module, native: Path, adapter_name: str) -> nn.Module | Path:
     """Return the model, or `native`, for which Trainer has gathered a sharded one: alone, one process could not.
 
     Raises:
-        RuntimeError: if the model is sharded and there is no adapter in `native`.
+        RuntimeError: if the model is sharded and there is no adapter in `native`, or the adapter is not QPA's own.
     """
     if not (is_fsdp(model) or is_zero3(model)):
         return model
+    if not is_qpa(model, adapter_name):
+        raise RuntimeError(
+            "The model is sharded, and only QPA's own adapters can be materialized from a checkpoint without the base "
+            "model. Train under DistributedDataParallel, or use a QPAConfig."
+        )
     if not (native / CONFIG_NAME).is_file():
         raise RuntimeError(
             f"The model is sharded, and Trainer saved no whole adapter in {native}. Let it save checkpoints, with "
