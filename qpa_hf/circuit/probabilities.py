@@ -22,7 +22,7 @@ from qpa_hf.circuit.ansatz import ANSATZE, Ansatz, angles_shape, find_ansatz
 # whole array: probabilities, their gradient, and a form's own.
 GROUPED_STATES = 2  # adjoint and one to spare, beside each circuit's last state
 WALSH_ARRAYS = 14
-FOLDED_STATES_PER_LAYER = {1: 17, 2: 21}  # by rotations a layer: its matrices outweigh the states it keeps
+FOLDED_STATES_PER_LAYER = {1: 17, 2: 22}  # by rotations a layer: its matrices outweigh the states it keeps
 FORMS = {"walsh": walsh, "folded": folded, "grouped": grouped}
 CHECKED_FROM_BYTES = 2**30  # below, asking the machine would cost more than it saves
 
@@ -160,8 +160,10 @@ def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype:
     arrays_a_state = 1 if ANSATZE[ansatz].is_real else 2
     if form == "walsh":
         arrays = n_circuits * WALSH_ARRAYS
-    elif form == "grouped":  # one circuit after the other
-        arrays = n_circuits * (arrays_a_state + 3) + GROUPED_STATES * arrays_a_state
+    elif form == "grouped":
+        is_stored = n_circuits * 2**n_qubits <= grouped.MAX_STORED
+        kept, together = (depth, n_circuits) if is_stored else (1, 1)  # states of each circuit, circuits at a time
+        arrays = n_circuits * (kept * arrays_a_state + 3) + together * GROUPED_STATES * arrays_a_state
     else:
         arrays = n_circuits * (FOLDED_STATES_PER_LAYER[n_rotations] * depth * arrays_a_state + 3)
     return arrays * dtype.itemsize * 2**n_qubits
