@@ -103,7 +103,7 @@ def _section(found: Merged) -> list[str]:
     summary, writing = summarize(found), Writing(found["measure"])
     whole = next((one.n_trainable for one in summary.results if one.arm == DIRECT), None)
     front = {one.arm for one in summary.front()}
-    head = ["arm", "trained numbers", "of the network", "rate", f"{writing.name} ({writing.unit})", "s"]
+    head = ["arm", "trained numbers", "of the network", "rate", f"{writing.name} ({writing.unit})"]
     lines = [f"## {summary.task}: {found['network']}", "", _row(head), _row(["---"] * len(head))]
     for one in summary.results:
         cells = [
@@ -112,7 +112,6 @@ def _section(found: Merged) -> list[str]:
             f"{one.n_trainable / whole:.0%}" if whole else "",
             f"{one.rate:g}{' (edge)' if one.is_at_edge else ''}",
             writing.text(writing.number(one.mean)) + writing.range(one.interval),
-            f"{one.seconds:.1f}",
         ]
         lines.append(_row(cells))
     n_seeds = sorted({len(one.losses) for one in summary.results})
@@ -149,7 +148,8 @@ def sentences(summary: Summary, writing: Writing) -> list[str]:
             lines.append(f"{start} is undecided: a run diverged, or there are fewer than {FEWEST_SEEDS} seeds.")
             continue
         verdict = "better" if gap.is_below else "worse" if gap.is_above else "no difference is shown"
-        difference = f"{writing.text(writing.number(gap.mean), '+')}{writing.range(gap.interval, '+')} {writing.unit}"
+        unit = "points" if writing.unit == "%" else writing.unit
+        difference = f"{writing.text(writing.number(gap.mean), '+')}{writing.range(gap.interval, '+')} {unit}"
         lines.append(f"{start}: {difference}, {verdict}.")
     return lines
 
@@ -157,12 +157,23 @@ def sentences(summary: Summary, writing: Writing) -> list[str]:
 def _picture(tasks: list[Merged], path: Path) -> Path:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7 * len(tasks), 6), layout="constrained")
-    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
-    for axes, found in zip(panels, tasks, strict=True):
-        _panel(axes, found)
+    figure = Figure(figsize=(8 * len(tasks), 13), layout="constrained")
+    whole, near = figure.subplots(2, len(tasks), squeeze=False)
+    for i, found in enumerate(tasks):
+        _panel(whole[i], found)
+        _panel(near[i], found)
+        near[i].set_ylim(_range_of_most(found))
     figure.savefig(path, dpi=150)
     return path
+
+
+def _range_of_most(found: Merged) -> list[float]:
+    """Return the ends of an axis on which the better three quarters of the arms stand: failures squeeze the rest."""
+    writing = Writing(found["measure"])
+    means = sorted(one.mean for one in summarize(found).results if math.isfinite(one.mean))
+    best, worst = means[0], means[max(1, 3 * len(means) // 4) - 1]
+    margin = (worst - best) / 5
+    return sorted(map(writing.number, (best - margin, worst + margin)))
 
 
 def _panel(axes: Any, found: Merged) -> None:
@@ -178,10 +189,14 @@ def _panel(axes: Any, found: Merged) -> None:
         bars = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
         axes.errorbar(one.n_trainable, mean, bars, marker="o", color=COLORS[one.family], label=label, alpha=0.8)
         if one.family != "control":  # they stand close to the arms that they control
-            axes.annotate(one.arm, (one.n_trainable, mean), (4, 3), fontsize=5, textcoords="offset points")
+            axes.annotate(
+                one.arm, (one.n_trainable, mean), (4, 3), fontsize=5, textcoords="offset points", annotation_clip=True
+            )
     for name, value in found["references"].items():
         axes.axhline(writing.scaled(value), color="black", linestyle=":", linewidth=0.7)
-        axes.annotate(name, (0.02, writing.scaled(value)), xycoords=("axes fraction", "data"), fontsize=6)
+        axes.annotate(
+            name, (0.02, writing.scaled(value)), xycoords=("axes fraction", "data"), fontsize=6, annotation_clip=True
+        )
     axes.set(
         xlabel="trained numbers",
         ylabel=f"test {writing.name} ({writing.unit})",
