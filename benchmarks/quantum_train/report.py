@@ -172,7 +172,7 @@ def _range_of_most(found: Merged) -> list[float]:
     writing = Writing(found["measure"])
     means = sorted(one.mean for one in summarize(found).results if math.isfinite(one.mean))
     best, worst = means[0], means[max(1, 3 * len(means) // 4) - 1]
-    margin = (worst - best) / 5
+    margin = max((worst - best) / 5, 1e-3)  # of arms that are all alike, too
     return sorted(map(writing.number, (best - margin, worst + margin)))
 
 
