@@ -85,5 +85,5 @@ def test_bad_input_is_refused(settings, labels, message):
 def test_without_scikit_learn_the_classifier_names_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "qpa_hf.heads.classifier")
     monkeypatch.setitem(sys.modules, "sklearn.base", None)
-    with pytest.raises(ImportError, match=r"needs scikit-learn. Install it with `pip install 'qpa-hf\[quality\]'`"):
+    with pytest.raises(ImportError, match=r"needs scikit-learn. Install it with `pip install 'qpa-hf\[heads\]'`"):
         heads.QuantumHeadClassifier  # noqa: B018
