@@ -1,8 +1,8 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
-EXTRAS ?= dev,plots
+EXTRAS ?= dev,noise,plots,quality,quantised,quantum-train
 
-.PHONY: install test lint demo contract torchquantum clean
+.PHONY: install develop test lint demo contract torchquantum clean
 
 # Installs the tested versions; on a machine with a GPU, install torch for it into $(VENV) first.
 install: $(VENV)/.installed
@@ -10,13 +10,20 @@ install: $(VENV)/.installed
 $(VENV)/.installed: setup.cfg constraints.txt pyproject.toml
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[plots]"
+	touch $@
+
+# All extras, so that no test is left out for the want of one.
+develop: $(VENV)/.developed
+
+$(VENV)/.developed: $(VENV)/.installed
 	$(PY) -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
-test: install
+test: develop
 	HF_HUB_OFFLINE=1 $(PY) -m pytest
 
-lint: install
+lint: develop
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -25,7 +32,7 @@ demo: install
 	HF_HUB_OFFLINE=1 $(PY) -m qpa_hf.demo
 
 # The PEFT contract on every supported version of peft, each in an environment of its own.
-contract: install
+contract: develop
 	bash .ci/contract
 
 # TorchQuantum, the paper's simulator, which needs an environment of its own: make torchquantum VENV=.venv-torchquantum

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import setfit
 import torch
 from loophub import LoopHub
 from models import build, inputs
@@ -85,7 +86,6 @@ def test_a_pushed_head_loads_from_the_hub(tmp_path):
 
 
 def test_setfit_takes_the_classifier_as_its_head(tmp_path):
-    setfit = pytest.importorskip("setfit")
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertTokenizerFast
