@@ -1,4 +1,4 @@
-"""Fill the card of a native or a materialized adapter."""
+"""Fill the card of a native, a materialized or a folded adapter."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from peft import PeftConfig
 
 from qpa_hf._version import __version__
 from qpa_hf.checkpoint import write_text
@@ -19,7 +20,11 @@ from qpa_hf.tuner.slots import n_generated, slots_of
 
 FOLDER = Path(__file__).parent
 CARD_NAME = "README.md"
-TEMPLATES = {"native": "native.md", "materialized": "materialized.md"}
+TEMPLATES = {
+    "native": ("native.md", "generator.md", "run.md", "citation.md"),
+    "materialized": ("materialized.md", "generator.md", "run.md", "citation.md"),
+    "folded": ("folded.md", "run.md"),
+}
 NAMES = {"LORA": "LoRA", "IA3": "IA3"}  # methods whose names are no common words
 UNFILLED = "[More Information Needed]"  # PEFT's own card, which it writes before ours
 MARKER = (
@@ -52,42 +57,54 @@ ORIGINS = {
 }
 
 
-def make_card(kind: str, config: QPAConfig, record: RunRecord | None = None, method: str = "LORA") -> ModelCard:
+def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, method: str = "LORA") -> ModelCard:
     """Return the card of an adapter: how to load it, what was trained, what the run recorded.
 
     Args:
-        kind: a key of `TEMPLATES`: "native" (a generator) or "materialized" (the plain LoRA that it generates).
-        config: configuration of the generator, with the layout that training wrote.
+        kind: a key of `TEMPLATES`: "native" (a generator), "materialized" (the plain adapter that it generates), or
+            "folded" (a feed-forward adapter that is a LoRA and had no generator).
+        config: configuration of the generator, with the layout that training wrote; of the LoRA if "folded".
         record: what the run recorded; nothing is said where it is silent.
         method: PEFT's name for the method whose tensors are generated.
     """
     record = record or RunRecord()
-    spec = config.generator_spec(n_generated(config, slots_of(config.layout or [])))
-    template = "".join((FOLDER / name).read_text(encoding="utf-8") for name in (TEMPLATES[kind], "details.md"))
     base, is_on_hub = _base(config)
-    is_lora = method == "LORA"
+    tags = [method.lower().replace("_", "-")]
+    generated: dict[str, Any] = {}
+    if isinstance(config, QPAConfig):
+        tags.append("qpa")
+        generated = _generated(config, record, method)
     return ModelCard.from_template(
-        _metadata(config, record, base if is_on_hub else "", method),
-        template_str=template,
+        _metadata(config, record, base if is_on_hub else "", tags),
+        template_str="".join((FOLDER / name).read_text(encoding="utf-8") for name in TEMPLATES[kind]),
         marker=MARKER,
         base=base,
         method=NAMES.get(method, method.replace("_", " ").lower()),
         load=_load(kind, config, base if is_on_hub else f"path/to/{base or 'the/base/model'}", record.repo_id),
-        n_values=f"{spec.n_values:,}",
-        n_trainable=f"{spec.n_trainable:,}",
-        split=_split(spec),
-        origin=_origin(config, spec),
-        settings=_settings(config, spec) | ({"rank": config.r, "lora_alpha": config.lora_alpha} if is_lora else {}),
         run=record,
-        control=_control(config, record),
         training=_training(record),
+        **generated,
     )
+
+
+def _generated(config: QPAConfig, record: RunRecord, method: str) -> dict[str, Any]:
+    """Return what a card says of the generator."""
+    spec = config.generator_spec(n_generated(config, slots_of(config.layout or [])))
+    lora = {"rank": config.r, "lora_alpha": config.lora_alpha} if method == "LORA" else {}
+    return {
+        "n_values": f"{spec.n_values:,}",
+        "n_trainable": f"{spec.n_trainable:,}",
+        "split": _split(spec),
+        "origin": _origin(config, spec),
+        "settings": _settings(config, spec) | lora,
+        "control": _control(config, record),
+    }
 
 
 def write_card(
     kind: str,
     folder: str | os.PathLike[str],
-    config: QPAConfig,
+    config: PeftConfig,
     record: RunRecord | None = None,
     method: str = "LORA",
 ) -> None:
@@ -117,7 +134,7 @@ def add_record(folder: str | os.PathLike[str], record: RunRecord) -> None:
     write_card("native", folder, config, record)
 
 
-def _base(config: QPAConfig) -> tuple[str, bool]:
+def _base(config: PeftConfig) -> tuple[str, bool]:
     """Return the base model's name, without the folders above it, and whether it is a Hub id."""
     name = config.base_model_name_or_path or ""
     try:
@@ -127,7 +144,7 @@ def _base(config: QPAConfig) -> tuple[str, bool]:
     return (Path(name).name, False) if Path(name).exists() else (name, bool(name))
 
 
-def _load(kind: str, config: QPAConfig, base: str, repo_id: str | None) -> str:
+def _load(kind: str, config: PeftConfig, base: str, repo_id: str | None) -> str:
     """Return the program that loads the adapter onto its base model."""
     imports = ["import qpa_hf"] if kind == "native" else []
     imports.append("from peft import PeftModel")
@@ -141,7 +158,7 @@ def _load(kind: str, config: QPAConfig, base: str, repo_id: str | None) -> str:
     return "\n".join([*imports, "", first, last])
 
 
-def _metadata(config: QPAConfig, record: RunRecord, base: str, method: str) -> ModelCardData:
+def _metadata(config: PeftConfig, record: RunRecord, base: str, tags: list[str]) -> ModelCardData:
     task = TASKS.get(str(config.task_type), (None,))[0]
     # The Hub refuses results without a task, a data set and a number; these stay in the card's table.
     results = [
@@ -164,9 +181,9 @@ def _metadata(config: QPAConfig, record: RunRecord, base: str, method: str) -> M
         language=record.language or None,
         library_name="peft",
         license=record.license,
-        model_name=(record.repo_id or f"{base or 'adapter'}-qpa").rpartition("/")[2] if results else None,
+        model_name=(record.repo_id or f"{base or 'adapter'}-{tags[-1]}").rpartition("/")[2] if results else None,
         pipeline_tag=task,
-        tags=[method.lower().replace("_", "-"), "qpa", *([f"base_model:adapter:{base}"] if base else [])],
+        tags=[*tags, *([f"base_model:adapter:{base}"] if base else [])],
     )
 
 

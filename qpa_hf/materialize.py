@@ -204,8 +204,8 @@ def _write(plain: Plain, target: Path, record: RunRecord | None) -> None:
         partial.chmod(0o755)  # mkdtemp makes it private
         save_file(plain.tensors, partial / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         plain.config.save_pretrained(str(partial))
-        if plain.origin is not None:
-            write_card("materialized", partial, plain.origin, record, str(plain.config.peft_type.value))
+        kind, origin = ("folded", plain.config) if plain.origin is None else ("materialized", plain.origin)
+        write_card(kind, partial, origin, record, str(plain.config.peft_type.value))
         _prove(plain, partial)
         _exchange(partial, target)
     finally:

@@ -12,7 +12,7 @@ from test_trainer import LM, TARGETS, StopAt, trainer
 
 from qpa_hf import generate, load_generated
 from qpa_hf.model_cards import RunRecord
-from qpa_hf.trainer_callbacks import BEST_NAME, MaterializeCallback
+from qpa_hf.trainer_callbacks import BEST_NAME, MaterializeCallback, PushMaterializedCallback
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -128,6 +128,17 @@ def test_each_checkpoint_holds_the_plain_adapter_of_a_generated_method(case, tmp
     card = ModelCard.load(folder / "README.md")
     assert METHODS[case][1] in card.text
     assert (card.data.license, RunRecord.load(folder).steps) == ("mit", 6)
+
+
+@pytest.mark.parametrize(
+    "callback", [MaterializeCallback(), PushMaterializedCallback("alice/run")], ids=["Materialize", "Push"]
+)
+def test_an_adapter_that_is_plain_already_is_refused_before_the_first_step(callback, tmp_path):
+    model = get_peft_model(build("llama"), LoraConfig(target_modules=["q_proj"], **LM))
+    run = trainer(tmp_path, callbacks=[callback], model=model, **SAVING)
+    with pytest.raises(ValueError, match="nothing to materialize in `adapter_name`='default'"):
+        run.train()
+    assert run.state.global_step == 0
 
 
 def test_best_of_a_generated_methods_first_part_is_materialized_without_a_trace(tmp_path):

@@ -6,10 +6,11 @@ from helpers import logits
 from huggingface_hub import ModelCard, constants
 from loophub import LoopHub
 from models import build
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from test_callbacks import METHODS, method_model
 from test_trainer import StopAt, trainer
 
+from qpa_hf.bottleneck import BottleneckConfig
 from qpa_hf.hub import AccessDenied, HubUnavailable, RetryPolicy
 from qpa_hf.model_cards import RunRecord
 from qpa_hf.trainer_callbacks import PushMaterializedCallback
@@ -56,23 +57,34 @@ def pushed(hub, tmp_path, name):
     return path
 
 
-# The model (None: with a QPA adapter), and how its card calls the adapter.
+def bottleneck():
+    config = BottleneckConfig(bottleneck_size=4, activation="none", target_modules=["q_proj"], task_type="CAUSAL_LM")
+    return get_peft_model(build("llama"), config)
+
+
+EXACT, NEAR = {"rtol": 0, "atol": 0}, {"rtol": 1e-5, "atol": 1e-6}
+# The model (None: with a QPA adapter), how its card calls the adapter, and how near the plain one is.
 PUSHED = {
-    "QPA": (lambda: None, "This is a plain LoRA adapter."),
-    "a generated method": (lambda: method_model("prefix"), METHODS["prefix"][1]),
+    "QPA": (lambda: None, "This is a plain LoRA adapter.", EXACT),
+    "a generated method": (lambda: method_model("prefix"), METHODS["prefix"][1], EXACT),
+    "a bottleneck that is a LoRA": (
+        bottleneck,
+        "It was trained as a feed-forward adapter",
+        {"rtol": 1e-5, "atol": 1e-6},
+    ),
 }
 
 
 @pytest.mark.parametrize("case", PUSHED)
 def test_one_commit_at_the_end_holds_adapter_and_card(case, hub, tmp_path):
-    make_model, kind = PUSHED[case]
+    make_model, kind, near = PUSHED[case]
     training = run(tmp_path, model=make_model())
     training.train()
     assert titles(hub) == ["Upload the materialized adapter of out after 4 steps"]
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         pushed(hub, tmp_path, name)
     plain = PeftModel.from_pretrained(build("llama"), tmp_path / "pushed")
-    assert torch.equal(logits(plain, "llama"), logits(training.model.eval(), "llama"))
+    torch.testing.assert_close(logits(plain, "llama"), logits(training.model.eval(), "llama"), **near)
     card = ModelCard.load(pushed(hub, tmp_path, "README.md"))
     assert card.data.datasets == ["alice/texts"]
     assert kind in card.text

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from qpa_hf.checkpoint import write_text
 from qpa_hf.materialize import materialize, unwrapped
 from qpa_hf.model_cards import RunRecord, add_record
-from qpa_hf.trainer_callbacks.source import checkpoint_folder, is_qpa, native_folder, source_of
+from qpa_hf.trainer_callbacks.source import check, checkpoint_folder, is_qpa, native_folder, source_of
 
 BEST_NAME = "best_adapter.json"
 
@@ -42,6 +42,12 @@ class MaterializeCallback(TrainerCallback):
         self.adapter_name = adapter_name
         self.record = record
         self.evaluated_on = evaluated_on
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            check(kwargs["model"], self.adapter_name)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero or state.is_hyper_param_search:

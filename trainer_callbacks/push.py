@@ -13,7 +13,7 @@ from qpa_hf.hub import HubUnavailable, RetryPolicy, push
 from qpa_hf.hub.repository import Repository
 from qpa_hf.materialize import materialize
 from qpa_hf.model_cards import RunRecord
-from qpa_hf.trainer_callbacks.source import checkpoint_folder, native_folder, source_of
+from qpa_hf.trainer_callbacks.source import check, checkpoint_folder, native_folder, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class PushMaterializedCallback(TrainerCallback):
     ) -> None:
         if not _takes_part(state):
             return
+        check(kwargs["model"], self.adapter_name)
         try:
             Repository(self.repo_id, self.token, self.policy).create(self.private)
         except HubUnavailable as error:

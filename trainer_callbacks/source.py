@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from peft import PeftModel
 from peft.utils import CONFIG_NAME
 from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from qpa_hf.generating.vanilla import has_plain_form
 from qpa_hf.materialize import unwrapped
 from qpa_hf.tuner import QPAConfig
 from qpa_hf.tuner.sharding import is_fsdp, is_zero3
@@ -27,6 +29,21 @@ def native_folder(checkpoint: Path, adapter_name: str) -> Path:
 def is_qpa(model: nn.Module, adapter_name: str) -> bool:
     """Whether an adapter is QPA's own, whose native folder is enough to materialize it; others need the base model."""
     return isinstance(getattr(unwrapped(model), "peft_config", {}).get(adapter_name), QPAConfig)
+
+
+def check(model: nn.Module, adapter_name: str) -> None:
+    """Refuse an adapter that `materialize` cannot write, before any step is taken.
+
+    Raises:
+        ValueError: for an adapter that is plain already, or that does not exist.
+    """
+    peft_model = unwrapped(model)
+    if not isinstance(peft_model, PeftModel) or not has_plain_form(peft_model, adapter_name):
+        known = list(getattr(peft_model, "peft_config", {}))
+        raise ValueError(
+            f"There is nothing to materialize in `adapter_name`={adapter_name!r} of the adapters {known}. Name a "
+            "generated one; Trainer saves and pushes a plain one by itself."
+        )
 
 
 def source_of(model: nn.Module, native: Path, adapter_name: str) -> nn.Module | Path:

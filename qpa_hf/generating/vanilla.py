@@ -41,11 +41,7 @@ def vanilla(model: PeftModel, adapter_name: str) -> Plain | None:
         A bottleneck without a nonlinearity as the LoRA that it is, any other method as PEFT saves it; None for an
         adapter that is neither.
     """
-    generation = generation_of(model)
-    if generation is not None and generation.adapter_name != adapter_name:
-        generation = None
-    method = model.peft_config.get(adapter_name)
-    is_lora = isinstance(method, BottleneckConfig) and method.activation == "none"
+    generation, is_lora = _generation(model, adapter_name), _is_lora(model, adapter_name)
     if generation is None and not is_lora:
         return None
     config = vanilla_config(model, adapter_name)
@@ -56,6 +52,22 @@ def vanilla(model: PeftModel, adapter_name: str) -> Plain | None:
             state = {key: value for key, value in state.items() if ".bottleneck_" not in key} | factors
         tensors = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in state.items()}
     return Plain(tensors, config, _origin(generation, config) if generation else None)
+
+
+def has_plain_form(model: PeftModel, adapter_name: str) -> bool:
+    """Whether `materialize` has something to write: a generated adapter, or one that is a LoRA in disguise."""
+    is_qpa = isinstance(model.peft_config.get(adapter_name), QPAConfig)
+    return is_qpa or _generation(model, adapter_name) is not None or _is_lora(model, adapter_name)
+
+
+def _generation(model: PeftModel, adapter_name: str) -> Generation | None:
+    generation = generation_of(model)
+    return generation if generation is not None and generation.adapter_name == adapter_name else None
+
+
+def _is_lora(model: PeftModel, adapter_name: str) -> bool:
+    method = model.peft_config.get(adapter_name)
+    return isinstance(method, BottleneckConfig) and method.activation == "none"
 
 
 def vanilla_config(model: PeftModel, adapter_name: str) -> PeftConfig:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import setfit
 import torch
 from loophub import LoopHub
