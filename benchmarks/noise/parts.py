@@ -65,6 +65,6 @@ PARTS: dict[str, Callable[[Grid], list[Setting]]] = {
 # level) and 10 (1e-2 ahead), SST-2's 3e-4 and 1e-3 at N = 5 only.
 GRIDS = {
     "wikitext": Grid(1e-2, (5, 6, 7, 8, 9, 10), (5, 6, 7, 8), 8, ("0.1x", "1x", "10x")),
-    "sst2": Grid(1e-3, (5, 8), (7,), 8, ("0.1x", "1x")),
+    "sst2": Grid(1e-3, (5, 6, 7, 8, 9, 10), (5, 6, 7, 8), 8, ("0.1x", "1x", "10x")),
 }
 QUICK_GRID = Grid(1e-2, (5,), (5,), 5, ("1x",), n_seeds=1)

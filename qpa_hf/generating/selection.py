@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from peft.utils import ModulesToSaveWrapper
@@ -68,6 +68,7 @@ def select(module: nn.Module, names: str | Sequence[str] | None) -> list[list[Pl
     for group in chosen:
         for place in group:
             _check(place)
+    _check_held(module, chosen)
     return [_oriented(group) for group in chosen]
 
 
@@ -138,6 +139,28 @@ def _check(place: Place) -> None:
         )
     if getattr(owner, "sparse", False):
         raise ValueError(f"{place.name} has sparse gradients, which end in its layer. Set `sparse`=False there.")
+
+
+def _check_held(module: nn.Module, chosen: list[list[Place]]) -> None:
+    """Refuse a Parameter that a module also keeps in a plain attribute, where it would be read and never change."""
+    names = {id(place.parameter): place.name for group in chosen for place in group}
+    for prefix, owner in module.named_modules():
+        for attribute, value in vars(owner).items():
+            if attribute in ("_parameters", "_flat_weights"):  # recurrent layers' list is made anew
+                continue
+            for held in _entries(value):
+                if id(held) in names:
+                    where = f"{prefix}.{attribute}".lstrip(".")
+                    raise ValueError(
+                        f"{names[id(held)]} also stands in the plain attribute `{where}`, where a generated tensor "
+                        "would not arrive. Leave it out of `names`, or look the parameter up where it is used."
+                    )
+
+
+def _entries(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else (value,)
 
 
 def _oriented(group: list[Place]) -> list[Place]:

@@ -1,5 +1,7 @@
 """One adapter of every PEFT method, on small models."""
 
+from dataclasses import fields
+
 import torch
 from models import build, output
 from peft import get_peft_model
@@ -19,6 +21,7 @@ CASES = {
     "ADAPTION_PROMPT": ("llama", {"adapter_len": 3, "adapter_layers": 1, **LM}),
     "BEFT": ("llama", QV),
     "BOFT": ("llama", {"boft_block_size": 4, **QV}),
+    "BONE": ("llama", {"r": 4, **QV}),
     "C3A": ("llama", {"block_size": 8, **QV}),
     "CARTRIDGE": ("llama", {"num_frozen_tokens": 1, **VIRTUAL}),
     "DEFT": ("llama", {"r": 4, **QV}),
@@ -83,6 +86,15 @@ REFUSED = {
     "SHIRA, no seed": ("llama", {"r": 2, **QV}, "Set `random_seed`"),
     "XLORA": ("llama", None, "PEFT loses its classifier's first layers"),
 }
+
+
+def _has(case, settings):
+    """Whether the installed peft knows a case's method and its settings; older versions lack some."""
+    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(case.partition(",")[0])
+    return config is not None and set(settings or ()) <= {field.name for field in fields(config)}
+
+
+CASES, REFUSED = ({case: row for case, row in rows.items() if _has(case, row[1])} for rows in (CASES, REFUSED))
 
 
 def inputs_of(case):

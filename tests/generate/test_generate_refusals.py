@@ -16,6 +16,12 @@ def hooked():
     return module
 
 
+def kept():
+    module = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+    module.weights = {"first": module[0].weight}
+    return module
+
+
 def lazy():
     return nn.Sequential(nn.LazyLinear(4))
 
@@ -48,6 +54,7 @@ BAD = {
         "written in place at each step, because its layer has `max_norm`",
     ),
     "hook": (lambda: generate(hooked()), ValueError, "weight has a hook that changes its gradient"),
+    "kept elsewhere": (lambda: generate(kept()), ValueError, "0.weight also stands in the plain attribute `weights`"),
     "wrapped": (
         lambda: generate(torch.compile(make("sequential"), backend="eager")),
         ValueError,
