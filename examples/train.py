@@ -17,7 +17,7 @@ from qpa_hf.trainer_callbacks import CircuitMetricsCallback, MaterializeCallback
 
 
 def main() -> None:
-    """Train, and leave the plain adapter of each checkpoint in `checkpoint-N/adapter`."""
+    """Train, and leave the plain adapter of each checkpoint in `checkpoint-N/plain/adapter`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="gpt2", help="name on the Hub or directory")
     parser.add_argument("--text", required=True, help="text file, one example a line")

@@ -90,15 +90,7 @@ def optimize_angles(
             finite.
         RuntimeError: if several processes train together.
     """
-    if method not in METHODS:
-        raise ValueError(f"`method`={method!r} is not known. Choose one of {', '.join(map(repr, METHODS))}.")
-    generator = _generator(model, adapter_name)
-    n_angles = generator.angles.numel()
-    if max_evaluations < n_angles + 2:
-        raise ValueError(
-            f"`max_evaluations`={max_evaluations} is too small: {method} needs at least {n_angles + 2} for "
-            f"{n_angles} angles. Set more, or use fewer circuits or layers."
-        )
+    generator = generator_to_optimize(model, method, max_evaluations, adapter_name)
     evaluations = _Evaluations(generator, Path(state) if state is not None else None, f"{method} {step}")
     x = evaluations.start
     with _evaluating(model), _bar(progress, method, max_evaluations) as show:
@@ -114,6 +106,20 @@ def optimize_angles(
             evaluations.keep_best()
     is_converged = bool(result.success)
     return Optimized(evaluations.best, evaluations.losses[0], evaluations.n_done, is_converged)
+
+
+def generator_to_optimize(model: nn.Module, method: str, max_evaluations: int, adapter_name: str) -> Generator:
+    """Return the generator whose angles `optimize_angles` would move, or raise what that would raise at once."""
+    if method not in METHODS:
+        raise ValueError(f"`method`={method!r} is not known. Choose one of {', '.join(map(repr, METHODS))}.")
+    generator = _generator(model, adapter_name)
+    n_angles = generator.angles.numel()
+    if max_evaluations < n_angles + 2:
+        raise ValueError(
+            f"`max_evaluations`={max_evaluations} is too small: {method} needs at least {n_angles + 2} for "
+            f"{n_angles} angles. Set more, or use fewer circuits or layers."
+        )
+    return generator
 
 
 def _generator(model: nn.Module, adapter_name: str) -> Generator:
@@ -159,9 +165,10 @@ class _Evaluations:
             self.losses = [float(line) for line in lines[1:]]
         else:
             warnings.warn(f"{self._path} is of another optimization and is replaced.", stacklevel=4)
-        if not self.losses:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._path, json.dumps(header) + "\n")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Anew, without a last line that an interruption cut off.
+        first = lines[0] if self.losses else json.dumps(header)
+        write_text(self._path, "\n".join([first, *map(repr, self.losses)]) + "\n")
 
     def value(self, x: np.ndarray, loss: Callable[[], float]) -> float:
         """Return the loss at `x`, from the file if it is there."""

@@ -24,14 +24,14 @@ EVALUATING = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model"
 
 
 def adapters(folder):
-    return sorted(path.parent.name for path in folder.glob("checkpoint-*/adapter"))
+    return sorted(path.parents[1].name for path in folder.glob("checkpoint-*/plain/adapter"))
 
 
 def test_each_checkpoint_holds_its_plain_adapter(tmp_path):
     run = trainer(tmp_path, callbacks=[MaterializeCallback()], save_total_limit=2, **SAVING)
     run.train()
     assert adapters(tmp_path) == ["checkpoint-4", "checkpoint-6"]
-    plain = PeftModel.from_pretrained(build("llama"), tmp_path / "checkpoint-6" / "adapter")
+    plain = PeftModel.from_pretrained(build("llama"), tmp_path / "checkpoint-6" / "plain" / "adapter")
     assert torch.equal(logits(plain, "llama"), logits(run.model.eval(), "llama"))
 
 
@@ -43,7 +43,7 @@ def test_best_checkpoint_is_marked_and_kept(tmp_path):
     value = next(row["eval_loss"] for row in run.state.log_history if row["step"] == 2 and "eval_loss" in row)
     assert best == {
         "checkpoint": "checkpoint-2",
-        "adapter": "checkpoint-2/adapter",
+        "adapter": "checkpoint-2/plain/adapter",
         "metric": "eval_loss",
         "value": value,
     }
@@ -74,13 +74,28 @@ def test_resumed_training_also_materializes_the_best_of_its_first_part(tmp_path)
     assert adapters(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
 
 
+@pytest.mark.parametrize("make_model", [lambda: None, lambda: method_model("VeRA")], ids=["QPA", "generated"])
+def test_a_checkpoint_with_its_plain_adapter_is_resumed_bit_for_bit(make_model, tmp_path):
+    def run(folder, callbacks):
+        return trainer(tmp_path / folder, callbacks=callbacks, model=make_model(), **SAVING)
+
+    whole = run("whole", [])
+    whole.train()
+    run("parts", [MaterializeCallback(), StopAt(4)]).train()
+    resumed = run("parts", [MaterializeCallback()])
+    resumed.train(resume_from_checkpoint=True)
+    assert list(resumed.model.peft_config) == ["default"]
+    for (name, expected), found in zip(whole.model.named_parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(expected, found), name
+
+
 def test_both_cards_hold_what_trainer_recorded_until_then(tmp_path):
     known = RunRecord(datasets=["alice/texts"], license="mit")
     callback = MaterializeCallback(record=known, evaluated_on=("alice/texts", "test"))
     run = trainer(tmp_path, callbacks=[callback], **SAVING, **EVALUATING)
     run.train()
     value = next(row["eval_loss"] for row in run.state.log_history if row["step"] == 4 and "eval_loss" in row)
-    for folder in (tmp_path / "checkpoint-4", tmp_path / "checkpoint-4" / "adapter"):
+    for folder in (tmp_path / "checkpoint-4", tmp_path / "checkpoint-4" / "plain" / "adapter"):
         record = RunRecord.load(folder)
         assert [(result.metric, result.value) for result in record.results] == [("loss", value)]
         assert (record.steps, record.hyperparameters["learning_rate"]) == (4, 0.01)
@@ -122,7 +137,7 @@ def test_each_checkpoint_holds_the_plain_adapter_of_a_generated_method(case, tmp
     run = trainer(tmp_path, callbacks=[callback], model=method_model(case), **SAVING)
     run.train()
     assert adapters(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
-    folder = tmp_path / "checkpoint-6" / "adapter"
+    folder = tmp_path / "checkpoint-6" / "plain" / "adapter"
     plain = PeftModel.from_pretrained(build("llama"), folder)
     assert torch.equal(logits(plain, "llama"), logits(run.model.eval(), "llama"))
     card = ModelCard.load(folder / "README.md")
@@ -149,8 +164,8 @@ def test_best_of_a_generated_methods_first_part_is_materialized_without_a_trace(
         runs.append(trainer(folder, model=method_model("VeRA"), callbacks=callbacks, **settings))
         runs[-1].train(resume_from_checkpoint=True)
     best = tmp_path / "with" / json.loads((tmp_path / "with" / BEST_NAME).read_text())["adapter"]
-    assert best.parent.name == "checkpoint-2"
-    plain, native = PeftModel.from_pretrained(build("llama"), best), load_generated(build("llama"), best.parent)
+    assert best.parents[1].name == "checkpoint-2"
+    plain, native = PeftModel.from_pretrained(build("llama"), best), load_generated(build("llama"), best.parents[1])
     assert torch.equal(logits(plain, "llama"), logits(native, "llama"))
     for one, other in zip(*(run.model.parameters() for run in runs), strict=True):
         assert torch.equal(one, other)

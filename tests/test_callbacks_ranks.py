@@ -48,7 +48,9 @@ def test_other_process_logs_nothing_of_it(runs):
 
 def test_adapter_is_written_once_and_equals_that_of_one_process(runs):
     name, two, _, one, _ = runs
-    assert [path.parent.name for path in two.glob("checkpoint-*/adapter")] == [CHECKPOINTS[name]]
-    found, expected = (load_file(f / CHECKPOINTS[name] / "adapter" / "adapter_model.safetensors") for f in (two, one))
+    assert [path.parents[1].name for path in two.glob("checkpoint-*/plain/adapter")] == [CHECKPOINTS[name]]
+    found, expected = (
+        load_file(f / CHECKPOINTS[name] / "plain" / "adapter" / "adapter_model.safetensors") for f in (two, one)
+    )
     assert found.keys() == expected.keys()
     assert all(found[key].allclose(expected[key], rtol=1e-4, atol=1e-6) for key in expected)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from qpa_hf.optimize import METHODS, Loss, optimize_angles
+from qpa_hf.optimize import METHODS, Loss, generator_to_optimize, optimize_angles
 
 
 class OptimizeAnglesCallback(TrainerCallback):
@@ -50,6 +50,11 @@ class OptimizeAnglesCallback(TrainerCallback):
         self.step = step
         self.adapter_name = adapter_name
         self.progress = progress
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        generator_to_optimize(kwargs["model"], self.method, self.max_evaluations, self.adapter_name)  # type: ignore[arg-type]
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

@@ -12,13 +12,20 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from qpa_hf.checkpoint import write_text
 from qpa_hf.materialize import materialize, unwrapped
 from qpa_hf.model_cards import RunRecord, add_record
-from qpa_hf.trainer_callbacks.source import check, checkpoint_folder, is_qpa, native_folder, source_of
+from qpa_hf.trainer_callbacks.source import (
+    check,
+    checkpoint_folder,
+    is_qpa,
+    native_folder,
+    plain_folder,
+    source_of,
+)
 
 BEST_NAME = "best_adapter.json"
 
 
 class MaterializeCallback(TrainerCallback):
-    """Materializes the adapter into `checkpoint-N/adapter` whenever Trainer saves; Trainer deletes both together.
+    """Materializes the adapter into `checkpoint-N/plain/adapter` at each save; Trainer deletes both together.
 
     Where Trainer knows a best checkpoint (`load_best_model_at_end` or `metric_for_best_model`), `best_adapter.json` in
     the output directory names it. Cards and records of both adapters hold what Trainer has recorded until then; the
@@ -59,7 +66,7 @@ class MaterializeCallback(TrainerCallback):
         record = RunRecord.from_trainer(args, state, self.record, step=step, evaluated_on=self.evaluated_on)
         if is_qpa(model, self.adapter_name):
             add_record(native, record)
-        materialize(source, checkpoint / "adapter", self.adapter_name, record)
+        materialize(source, plain_folder(checkpoint), self.adapter_name, record)
         self._mark_best(args, state, model)
 
     def _mark_best(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
@@ -68,12 +75,12 @@ class MaterializeCallback(TrainerCallback):
             marker.unlink(missing_ok=True)  # that of an earlier run in the same directory
             return
         best = Path(state.best_model_checkpoint)
-        if not (best / "adapter").is_dir():  # saved by a run that had no such callback, and resumed
+        if not plain_folder(best).is_dir():  # saved by a run that had no such callback, and resumed
             self._materialize_earlier(best, checkpoint_folder(args, state.global_step), model)
         step = int(best.name.rpartition("-")[2])
         name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
         values = [row[name] for row in state.log_history if row.get("step") == step and name in row]
-        best_of: dict[str, Any] = {"checkpoint": best.name, "adapter": f"{best.name}/adapter"}
+        best_of: dict[str, Any] = {"checkpoint": best.name, "adapter": plain_folder(Path(best.name)).as_posix()}
         if values:
             best_of |= {"metric": name, "value": values[-1]}
         write_text(marker, json.dumps(best_of, indent=2) + "\n")
@@ -81,12 +88,12 @@ class MaterializeCallback(TrainerCallback):
     def _materialize_earlier(self, earlier: Path, latest: Path, model: nn.Module) -> None:
         native = native_folder(earlier, self.adapter_name)
         if is_qpa(model, self.adapter_name):
-            materialize(native, earlier / "adapter")
+            materialize(native, plain_folder(earlier))
             return
         peft_model: Any = unwrapped(model)  # it has the base model, so it takes the numbers of then for a moment
         try:
             peft_model.load_adapter(native, self.adapter_name, is_trainable=True)
-            materialize(peft_model, earlier / "adapter", self.adapter_name)
+            materialize(peft_model, plain_folder(earlier), self.adapter_name)
         finally:
             latest = native_folder(latest, self.adapter_name)
             peft_model.load_adapter(latest, self.adapter_name, is_trainable=True)

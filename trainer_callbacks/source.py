@@ -26,6 +26,14 @@ def native_folder(checkpoint: Path, adapter_name: str) -> Path:
     return checkpoint if adapter_name == "default" else checkpoint / adapter_name
 
 
+def plain_folder(checkpoint: Path) -> Path:
+    """Return where the plain adapter of a checkpoint lies.
+
+    Not directly in the checkpoint: on resuming, Trainer takes an adapter there for another one of the model's.
+    """
+    return checkpoint / "plain" / "adapter"
+
+
 def is_qpa(model: nn.Module, adapter_name: str) -> bool:
     """Whether an adapter is QPA's own, whose native folder is enough to materialize it; others need the base model."""
     return isinstance(getattr(unwrapped(model), "peft_config", {}).get(adapter_name), QPAConfig)

@@ -18,7 +18,7 @@ from qpa_hf.hub.repository import Repository
 from qpa_hf.hub.retry import RetryPolicy
 from qpa_hf.materialize import materialize
 
-NO_NAME = {"adapter", "native"}  # folder names that say nothing about the run
+NO_NAME = {"adapter", "native", "plain"}  # folder names that say nothing about the run
 
 
 def push(

@@ -150,7 +150,7 @@ def test_only_the_adapters_own_files_go(lfs):
 
 @pytest.mark.parametrize(("message", "title"), [(None, "run/checkpoint-4"), ("Third try", "Third try")])
 def test_the_commit_names_the_run(message, title, lfs, saved, tmp_path):
-    folder, repo = tmp_path / "run" / "checkpoint-4" / "adapter", lfs.repo_name()
+    folder, repo = tmp_path / "run" / "checkpoint-4" / "plain" / "adapter", lfs.repo_name()
     materialize(saved / "native", folder)
     oid = lfs.push(folder, repo, commit_message=message)["value"]
     assert lfs.repo(repo)["commits"][oid]["title"].endswith(title)

@@ -83,6 +83,7 @@ def test_a_line_cut_short_is_evaluated_again(tmp_path):
     text = state.read_text()
     state.write_text(text[: len(text) // 2])
     assert optimize(small(), Counted(), state=state) == expected
+    assert state.read_text() == text
 
 
 def test_the_state_of_another_optimization_is_replaced(tmp_path):
@@ -138,6 +139,14 @@ def test_trainer_optimizes_angles_beside_its_own_optimizer(tmp_path):
     assert all(row["qpa/optimized_loss"] <= row["qpa/optimized_from"] for row in rows)
     assert all(not torch.equal(p, before[n]) for n, p in made.model.named_parameters() if n in before)
     assert not list(tmp_path.glob("optimized-angles-*"))
+
+
+def test_too_few_evaluations_are_known_before_the_first_step(tmp_path):
+    callback = OptimizeAnglesCallback(Counted(), every=3, max_evaluations=2, progress=False)
+    made = trainer(tmp_path, [callback], adapter=SMALL)
+    with pytest.raises(ValueError, match="`max_evaluations`=2 is too small"):
+        made.train()
+    assert made.state.global_step == 0
 
 
 def test_a_run_interrupted_in_the_optimization_is_resumed_without_repeating_any(tmp_path):
