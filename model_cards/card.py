@@ -113,13 +113,18 @@ def write_card(
     A card that a person has written is kept. Without a record, that of an earlier adapter in the folder is removed.
     """
     path = Path(folder) / CARD_NAME
-    old = path.read_text(encoding="utf-8") if path.is_file() else MARKER
-    if MARKER_START in old or UNFILLED in old:
+    if not path.is_file() or is_ours(path):
         write_text(path, str(make_card(kind, config, record, method)))
     if record is None:
         (Path(folder) / RECORD_NAME).unlink(missing_ok=True)
     else:
         write_text(Path(folder) / RECORD_NAME, record.to_json())
+
+
+def is_ours(card: Path) -> bool:
+    """Whether no person has taken over a card: it has our mark, or is PEFT's empty one."""
+    text = card.read_text(encoding="utf-8")
+    return MARKER_START in text or UNFILLED in text
 
 
 def add_record(folder: str | os.PathLike[str], record: RunRecord) -> None:

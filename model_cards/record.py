@@ -193,7 +193,8 @@ def _after_training(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _evaluations(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Return the evaluation metrics of log rows, the last of each name, without timings."""
     found = {key.removeprefix("eval_"): row[key] for row in rows for key in row if key.startswith("eval_")}
-    return {name: value for name, value in found.items() if not name.endswith(TIMING) and isinstance(value, float)}
+    numbers = {name: value for name, value in found.items() if type(value) in (int, float)}  # bool is no number here
+    return {name: value for name, value in numbers.items() if not name.endswith(TIMING)}
 
 
 def _hyperparameters(args: Any) -> dict[str, Any]:

@@ -175,11 +175,11 @@ HISTORY = [
 ]
 ENDED = {"results": [("loss", 4.0)], "steps": 4, "train_loss": 3.5, "train_seconds": 8.0}
 CHECKPOINT = {"results": [("loss", 3.0)], "steps": 2, "train_loss": None, "train_seconds": None}
-AFTERWARDS = {"step": 4, "eval_loss": 2.5}
+AFTERWARDS = {"step": 4, "eval_loss": 2}  # a whole number
 RUNS = {
     "ended": ({}, None, HISTORY, ENDED),
     "ended with the best": ({"load_best_model_at_end": True}, None, HISTORY, ENDED | {"results": [("loss", 3.0)]}),
-    "evaluated afterwards": ({}, None, [*HISTORY, AFTERWARDS], ENDED | {"results": [("loss", 2.5)]}),
+    "evaluated afterwards": ({}, None, [*HISTORY, AFTERWARDS], ENDED | {"results": [("loss", 2)]}),
     "at a checkpoint": ({}, 2, HISTORY, CHECKPOINT),
     "without evaluation": ({}, None, HISTORY[1:2], CHECKPOINT | {"results": [], "steps": 4}),
 }

@@ -121,6 +121,7 @@ def _factor(block: Block, controls: tuple[int, ...], targets: tuple[int, ...]) -
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a table that was made in inference mode could not be trained with later
 def find_windows(n_qubits: int, connectivity: int, n_layers: int, dtype: torch.dtype, device: torch.device) -> Windows:
     """Return the windows of layers of blocks; the tables are made once."""
     blocks = layer_blocks(n_qubits, connectivity) * n_layers

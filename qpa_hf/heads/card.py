@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from qpa_hf._version import __version__
 from qpa_hf.heads.settings import HeadSettings
-from qpa_hf.model_cards import RunRecord
+from qpa_hf.model_cards import MARKER, RunRecord
 
 TEMPLATE = Path(__file__).parent / "card.md"
 
@@ -35,6 +35,7 @@ def head_card(settings: HeadSettings, n_trained: dict[str, int], record: RunReco
         data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
         version=__version__,
+        marker=MARKER,
         repo_id=record.repo_id or "path/to/this/folder",
         settings=asdict(settings),
         n_trained={name: f"{n:,}" for name, n in n_trained.items()} | {"all": f"{sum(n_trained.values()):,}"},

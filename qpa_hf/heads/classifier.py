@@ -9,7 +9,7 @@ import torch
 
 from qpa_hf.heads.fitting import fit_head
 from qpa_hf.heads.head import QuantumHead
-from qpa_hf.heads.settings import HeadSettings
+from qpa_hf.heads.settings import HeadSettings, whole
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -21,8 +21,6 @@ except ImportError as error:
         "`QuantumHeadClassifier` needs scikit-learn. Install it with `pip install 'qpa-hf[heads]'`, or use "
         "`QuantumHead`."
     ) from error
-
-PREDICTED_TOGETHER = 1024  # rows: the states of more would leave the caches
 
 
 class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
@@ -111,17 +109,15 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
-        for name in ("n_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}`={getattr(self, name)} is not allowed. Use at least 1.")
+        n_epochs, batch_size = (whole(name, getattr(self, name), 1) for name in ("n_epochs", "batch_size"))
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"All labels are of one class, {self.classes_[0]}. Pass rows of at least two classes.")
         seed = int(check_random_state(self.random_state).randint(2**31))
         settings = {name: getattr(self, name) for name in SETTINGS}
         self.head_ = QuantumHead(X.shape[1], len(self.classes_), **settings, seed=seed).to(self.device)
-        rows, targets = (torch.from_numpy(array).to(self.device) for array in (X, labels))
-        fit_head(self.head_, rows, targets, self.n_epochs, self.learning_rate, self.batch_size, seed)
+        rows, targets = self._tensor(X), self._tensor(labels)
+        fit_head(self.head_, rows, targets, n_epochs, self.learning_rate, batch_size, seed)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -129,8 +125,10 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
         with torch.no_grad():
-            parts = torch.from_numpy(X).to(self.device).split(PREDICTED_TOGETHER)
-            return torch.cat([self.head_(part).softmax(1) for part in parts]).cpu().numpy()
+            return self.head_(self._tensor(X)).softmax(1).cpu().numpy()
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.tensor(np.ascontiguousarray(array), device=self.device)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable labels, shape (n_rows,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,10 +20,11 @@ from qpa_hf.heads.card import head_card
 from qpa_hf.heads.circuit import MeasuredCircuit, encode
 from qpa_hf.heads.settings import HeadSettings
 from qpa_hf.heads.states import amplitude_states, z_signs
-from qpa_hf.model_cards import RunRecord
+from qpa_hf.model_cards import RunRecord, is_ours
 
 ANGLE_SCALE = math.pi  # of the latent vector: expectations from -1 to 1 turn a qubit by half a turn at the most
 FIRST_SPREAD = math.pi / 4  # of the first angles, which are normally distributed
+SIMULATED_TOGETHER = 1024  # rows without a gradient: the states of more would leave the caches
 READOUT_GAIN = 1.5  # first weights: a certain measurement is then worth a logit difference of 3
 
 
@@ -94,7 +96,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
             return embeddings.new_zeros(*embeddings.shape[:-1], self.settings.n_classes, dtype=dtype)
         with torch.autocast(embeddings.device.type, enabled=False):
             rows = embeddings.reshape(-1, embeddings.shape[-1]).to(dtype)
-            p = self._measure(self.latent(rows).t())  # (2**n_measured, batch)
+            p = self._measure(rows)  # (2**n_measured, batch)
             expectations = z_signs(self.settings.n_measured, self.settings.n_measured).to(p) @ p
             logits = F.linear(expectations.t(), self.readout.weight.to(dtype), self.readout.bias.to(dtype))
         return logits.view(*embeddings.shape[:-1], -1)
@@ -118,23 +120,28 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         )
         return (found.flatten(0, 1) if how.fusion == "concatenate" else found.mean(0)).t()
 
-    def _measure(self, latent: Tensor) -> Tensor:
-        """Return what is measured, (2**n_measured, batch), given latent vectors (n_latent_values, batch)."""
+    def _measure(self, rows: Tensor) -> Tensor:
+        """Return what is measured, (2**n_measured, batch), given embeddings (batch, n_features)."""
         how = self.settings
-        uploads = F.pad(latent * ANGLE_SCALE, (0, 0, 0, how.n_qubits - len(latent)))
-        circuit = MeasuredCircuit(how.n_reuploads, how.connectivity, how.n_measured)
-        angles = self.angles.to(latent.dtype)
-        if how.noise is None:
-            p = circuit.exact(uploads, angles)
-        else:
-            rng = seeded(how.seed, f"errors {int(self.draw)}")
-            p = circuit.noisy(uploads, angles, find_snapshot(how.noise), how.n_trajectories, rng)
+        errors = None if how.noise is None else seeded(how.seed, f"errors {int(self.draw)}")
+        parts = (rows,) if torch.is_grad_enabled() else rows.split(SIMULATED_TOGETHER)
+        p = torch.cat([self._probabilities(self.latent(part).t(), errors) for part in parts], 1)
         shots = n_shots(how.shots, how.n_measured)
         if shots is None:
             return p
         counts = sample(p.detach().t(), shots, seeded(how.seed, f"shots {int(self.draw)}")).t()
         # The gradient is that of the probabilities, at the measured values: a simulation's privilege.
         return p + (counts.to(p) / shots - p).detach()
+
+    def _probabilities(self, latent: Tensor, errors: torch.Generator | None) -> Tensor:
+        """Return the measured qubits' probabilities, given latent vectors (n_latent_values, batch)."""
+        how = self.settings
+        uploads = F.pad(latent * ANGLE_SCALE, (0, 0, 0, how.n_qubits - len(latent)))
+        circuit = MeasuredCircuit(how.n_reuploads, how.connectivity, how.n_measured)
+        angles = self.angles.to(latent.dtype)
+        if how.noise is None or errors is None:
+            return circuit.exact(uploads, angles)
+        return circuit.noisy(uploads, angles, find_snapshot(how.noise), how.n_trajectories, errors)
 
     def _check(self, embeddings: Tensor) -> None:
         if not isinstance(embeddings, Tensor) or not embeddings.is_floating_point():
@@ -146,8 +153,14 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
                 f"`n_features`={self.settings.n_features}, their last dimension. Make it for the encoder's width."
             )
 
+    def _save_pretrained(self, save_directory: Path) -> None:
+        super()._save_pretrained(save_directory)
+        card = save_directory / "README.md"
+        if card.is_file() and is_ours(card):  # of other settings; the mixin writes where there is none
+            card.unlink()
+
     def generate_model_card(self, record: RunRecord | None = None) -> ModelCard:
-        """Return the card that `save_pretrained` writes where there is none yet.
+        """Return the card that `save_pretrained` writes, unless a person has written one.
 
         Args:
             record: what the training recorded; pass it as `model_card_kwargs={"record": record}`.

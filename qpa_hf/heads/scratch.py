@@ -23,7 +23,8 @@ class Scratch:
     def __init__(self, shape: tuple[int, ...], like: torch.Tensor) -> None:
         self._key = (shape, like.dtype)
         known = _free.pop(self._key, None) if like.device.type == "cpu" else None
-        self.tensor = torch.empty(shape, dtype=like.dtype, device=like.device) if known is None else known
+        with torch.inference_mode(False):  # else it could be written in inference mode only
+            self.tensor = torch.empty(shape, dtype=like.dtype, device=like.device) if known is None else known
 
     def __del__(self) -> None:
         if self.tensor.device.type == "cpu" and self.tensor.nbytes <= MOST_BYTES:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from qpa_hf.circuit import n_shots
 from qpa_hf.circuit.noise import find_snapshot
 
 FUSIONS = ("concatenate", "mean")
 MAX_QUBITS = 20  # the states of a batch, and those that a gradient keeps, would not fit beyond
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """Return a setting that counts something as an int.
+
+    Raises:
+        ValueError: if it is no whole number, or less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"`{name}`={value!r} is not allowed. Use a whole number of at least {least}.")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -58,26 +71,32 @@ class HeadSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self._check_counts()
+        self._check_kinds()
         if self.fusion not in FUSIONS:
             raise ValueError(f"`fusion`={self.fusion!r} is not known. Use one of {', '.join(map(repr, FUSIONS))}.")
-        if not 0 <= self.constant < float("inf"):
-            raise ValueError(f"`constant`={self.constant} is not allowed. Use a number of at least 0.")
         self._check_qubits()
         self._check_latent()
         n_shots(self.shots, self.n_measured)
         if self.noise is not None:
             find_snapshot(self.noise).line(self.n_qubits)
 
-    def _check_counts(self) -> None:
+    def _check_kinds(self) -> None:
+        """Make Python's own numbers of all, NumPy's included, which are no JSON."""
         least = {
             "n_features": 1, "n_classes": 2, "n_qubits": 1, "n_encoders": 1, "n_layers": 0, "n_main_layers": 0,
-            "n_reuploads": 0, "connectivity": 1, "n_trajectories": 1,
+            "n_reuploads": 0, "connectivity": 1, "n_trajectories": 1, "n_latent": 1, "seed": 0,
         }  # fmt: skip
         for name, bound in least.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-                raise ValueError(f"`{name}`={value!r} is not allowed. Use a whole number of at least {bound}.")
+            if name != "n_latent" or self.n_latent is not None:
+                object.__setattr__(self, name, whole(name, getattr(self, name), bound))
+        if isinstance(self.shots, Integral):
+            object.__setattr__(self, "shots", int(self.shots))
+        if not isinstance(self.constant, Real) or not 0 <= self.constant < float("inf"):
+            raise ValueError(f"`constant`={self.constant!r} is not allowed. Use a number of at least 0.")
+        object.__setattr__(self, "constant", float(self.constant))
+        if self.train_circuit not in (False, True):
+            raise ValueError(f"`train_circuit`={self.train_circuit!r} is not allowed. Use True or False.")
+        object.__setattr__(self, "train_circuit", bool(self.train_circuit))
 
     def _check_qubits(self) -> None:
         widest = max(self.n_qubits, self.n_encoder_qubits)

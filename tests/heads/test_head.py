@@ -10,6 +10,7 @@ from qpa_hf.circuit.noise import find_snapshot
 from qpa_hf.heads import HeadSettings, QuantumHead
 from qpa_hf.heads.circuit import MeasuredCircuit
 from qpa_hf.heads.errors import PauliErrors, confuse
+from qpa_hf.heads.head import SIMULATED_TOGETHER
 from qpa_hf.model_cards import Result, RunRecord
 
 SMALL = {"n_qubits": 4, "n_layers": 2}
@@ -23,6 +24,8 @@ BAD = {
     "more latent values than an encoder has": ({"n_latent": 5}, "an encoder has 4 qubits"),
     "too far": ({"connectivity": 3}, "no two are farther apart than 2"),
     "fusion": ({"fusion": "sum"}, "`fusion`='sum' is not known. Use one of 'concatenate', 'mean'"),
+    "latent values": ({"n_latent": 2.0}, "`n_latent`=2.0 is not allowed"),
+    "frozen or not": ({"train_circuit": "no"}, "`train_circuit`='no' is not allowed"),
     "constant": ({"constant": -1}, "`constant`=-1 is not allowed"),
     "too many classes": ({"n_classes": 33}, "told apart by 6 measured qubits"),
     "shots": ({"shots": 0}, "`shots`=0 is not allowed"),
@@ -205,6 +208,50 @@ def test_the_card_says_what_was_trained_and_recorded(tmp_path):
     card = (tmp_path / "README.md").read_text()
     for part in ("| accuracy | 0.75 | sst2 | test |", "| readout | 4 |", "| n_qubits | 4 |", "license: apache-2.0"):
         assert part in card
+
+
+def test_only_a_card_that_a_person_wrote_is_kept(tmp_path):
+    QuantumHead(12, **SMALL).save_pretrained(tmp_path)
+    QuantumHead(12, **SMALL | {"n_qubits": 5}).save_pretrained(tmp_path)
+    assert "| n_qubits | 5 |" in (tmp_path / "README.md").read_text()
+    (tmp_path / "README.md").write_text("mine")
+    QuantumHead(12, **SMALL).save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_numpys_numbers_are_saved_as_pythons(tmp_path):
+    settings = {
+        "n_qubits": np.int64(4),
+        "seed": np.int64(3),
+        "constant": np.float32(1),
+        "train_circuit": np.bool_(False),
+    }
+    head = QuantumHead(12, **settings)
+    head.save_pretrained(tmp_path)
+    assert (
+        QuantumHead.from_pretrained(tmp_path).settings
+        == head.settings
+        == HeadSettings(12, 2, 4, seed=3, train_circuit=False)
+    )
+
+
+def test_inference_mode_leaves_nothing_behind_that_training_could_not_use():
+    head, x = QuantumHead(11, **SMALL, n_reuploads=1), embeddings(7, 11)  # of a shape that no other test has
+    with torch.inference_mode():
+        head(x)
+    head(x).sum().backward()
+    with torch.inference_mode():
+        head(x[:5])
+    head(x[:5]).sum().backward()
+    assert head.angles.grad.isfinite().all()
+
+
+def test_shots_of_many_rows_are_independent():
+    head, x = QuantumHead(12, **SMALL, shots=4).eval(), embeddings(1).expand(3 * SIMULATED_TOGETHER, 12)
+    with torch.no_grad():
+        first, second, third = head(x).split(SIMULATED_TOGETHER)
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
 
 
 def test_a_card_without_a_record_claims_nothing(tmp_path):

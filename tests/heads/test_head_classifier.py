@@ -58,6 +58,11 @@ def test_a_grid_search_sets_its_parameters(data):
     assert search.fit(*data).best_estimator_[-1].head_.settings.n_features == 6
 
 
+def test_rows_may_be_a_view_in_any_order(fitted, data):
+    X = data[0].astype(np.float32)
+    assert (fitted.predict(X[::-1]) == fitted.predict(X)[::-1]).all()
+
+
 def test_all_settings_of_a_head_can_be_set():
     own = {"n_features", "n_classes", "seed"}  # known from the data, and the random state
     assert set(HeadSettings.__dataclass_fields__) - own <= set(QuantumHeadClassifier().get_params())
@@ -72,6 +77,7 @@ def test_scikit_learns_own_checks_pass():
 BAD = {
     "one class": ({}, ["a", "a", "a", "a"], "All labels are of one class, a"),
     "no epochs": ({"n_epochs": 0}, ["a", "b", "a", "b"], "`n_epochs`=0 is not allowed"),
+    "half a batch": ({"batch_size": 8.5}, ["a", "b", "a", "b"], "`batch_size`=8.5 is not allowed"),
     "settings of the head": ({"n_encoders": 4}, ["a", "b", "a", "b"], "4 encoders give 4 latent values"),
 }
 
