@@ -18,6 +18,7 @@ from torch import nn
 
 from qpa_hf.checkpoint import read_weights
 from qpa_hf.generating.generation import generation_of, remove
+from qpa_hf.generating.native import KIND
 from qpa_hf.generating.vanilla import Plain, vanilla
 from qpa_hf.model_cards import RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
@@ -101,6 +102,7 @@ def _in_place(module: Any) -> nn.Module:
 
 
 def _check_and_write(plain: Plain, target: Path, record: RunRecord | None) -> None:
+    target = target.resolve()  # what a link points to, not the link
     _check_target(target, None)
     broken = [key for key, tensor in plain.tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
@@ -110,7 +112,10 @@ def _check_and_write(plain: Plain, target: Path, record: RunRecord | None) -> No
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside DistributedDataParallel and torch.compile's wrappers."""
-    while not isinstance(model, PeftModel) and isinstance(inner := _inner(model), nn.Module):
+    while not isinstance(model, PeftModel) and generation_of(model) is None:
+        inner = _inner(model)
+        if not isinstance(inner, nn.Module):
+            break
         model = inner
     return model
 
@@ -151,7 +156,12 @@ def _from_folder(folder: Path) -> Plain:
     settings = folder / CONFIG_NAME
     if not settings.is_file():
         raise ValueError(f"There is no {CONFIG_NAME} in {folder}. Pass the directory of a saved QPA adapter.")
-    kind = json.loads(settings.read_text(encoding="utf-8")).get("peft_type")
+    kind = _settings(settings).get("peft_type")
+    if kind == KIND:
+        raise ValueError(
+            f"{folder} holds a generator of another method than QPA's, which needs the base model. Load it with "
+            "`qpa_hf.load_generated(base, folder)`, and materialize that model."
+        )
     if kind != "QPA":
         raise ValueError(f"{folder} holds a {kind} adapter, not a QPA one; there is nothing to materialize.")
     config = QPAConfig.from_pretrained(str(folder))
@@ -184,12 +194,24 @@ def _check_target(target: Path, source: Any) -> None:
         raise ValueError(f"{target} is a file. Pass a directory to write the adapter to.")
     if isinstance(source, (str, os.PathLike)) and target.resolve() == Path(source).resolve():
         raise ValueError(f"{target} holds the generator itself, which would be overwritten. Pass another directory.")
-    settings = target / CONFIG_NAME
-    if settings.is_file():
-        if json.loads(settings.read_text(encoding="utf-8")).get("peft_type") == "QPA":
-            raise ValueError(f"{target} holds a native QPA checkpoint, which would be overwritten. Pass another one.")
+    if target.is_dir() and (target.samefile(Path.cwd()) or os.path.ismount(target)):
+        raise ValueError(f"{target} itself cannot be exchanged for a new directory. Pass a directory in it.")
+    if (target / CONFIG_NAME).is_file():
+        settings = _settings(target / CONFIG_NAME)
+        kind = settings.get("peft_type")
+        if kind in ("QPA", KIND) or kind == "BOTTLENECK" and settings.get("activation") == "none":
+            raise ValueError(
+                f"{target} holds a native checkpoint, which would be overwritten. Pass another directory."
+            )
     elif target.is_dir() and any(target.iterdir()):
         raise ValueError(f"{target} is not empty and holds no adapter. Pass a new or empty directory.")
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}). Save or download it again.") from error
 
 
 def _write(plain: Plain, target: Path, record: RunRecord | None) -> None:
@@ -197,7 +219,10 @@ def _write(plain: Plain, target: Path, record: RunRecord | None) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as error:
-        raise ValueError(f"Cannot write {target}: {error.strerror}. Pass a directory that can be written.") from error
+        raise ValueError(
+            f"Cannot write beside {target}, in {target.parent}: {error.strerror}. Pass a directory in one that can be "
+            "written."
+        ) from error
     try:
         if target.is_dir():
             shutil.copytree(target, partial, dirs_exist_ok=True)

@@ -154,6 +154,12 @@ def lora(path):
     return path
 
 
+def broken(folder):
+    native(folder)
+    (folder / "adapter_config.json").write_text("{")
+    return folder
+
+
 BAD = {
     "not finite": (lambda p: broken_model(), lambda p: p / "a", ValueError, "NaN or infinite values; nothing was"),
     "no PEFT model": (lambda p: build("llama"), lambda p: p / "a", TypeError, "Cannot materialize a LlamaForCausalLM"),
@@ -163,19 +169,30 @@ BAD = {
     "target is a file": (lambda p: model(), lambda p: a_file(p / "f"), ValueError, "is a file"),
     "target below a file": (lambda p: model(), lambda p: a_file(p / "f") / "a", ValueError, "Cannot write"),
     "target is not empty": (lambda p: model(), lambda p: full(p / "d"), ValueError, "holds no adapter"),
-    "target is native": (lambda p: model(), lambda p: native(p / "n"), ValueError, "holds a native QPA checkpoint"),
+    "target is native": (lambda p: model(), lambda p: native(p / "n"), ValueError, "holds a native checkpoint"),
+    "target is where we are": (lambda p: model(), lambda p: ".", ValueError, "itself cannot be exchanged"),
+    "broken settings": (lambda p: broken(p / "n"), lambda p: p / "a", ValueError, "adapter_config.json is no JSON"),
     "target is the source": (lambda p: native(p / "n"), lambda p: p / "n", ValueError, "holds the generator itself"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named_and_nothing_is_lost(case, tmp_path):
+def test_bad_input_is_named_and_nothing_is_lost(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     source, target, error, message = BAD[case]
     source, target = source(tmp_path), target(tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     with pytest.raises(error, match=message):
         materialize(source, target)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_link_goes_on_pointing_to_the_adapter(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    materialize(model(), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "adapter_model.safetensors").is_file()
 
 
 def test_unknown_adapter_name_lists_the_known_ones(tmp_path):

@@ -42,6 +42,9 @@ def generate(module: Module, names: str | Sequence[str] | None = None, **setting
     values, which are those of its initialiser. Constant tensors (biases, norms) get the others' mean standard
     deviation around their constant.
 
+    Numbers that are written in place through a `.data` are not noticed; assign to `.data`, or write under
+    `torch.no_grad()`. A Parameter that is tied to one outside of `module` is untied from that.
+
     Args:
         module: changed in place. Of a PEFT model, the method's tensors are generated, whatever the method;
             `modules_to_save` and the heads of classifiers are trained as they are, unless named.

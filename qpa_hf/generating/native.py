@@ -55,12 +55,20 @@ class GeneratedPeftModel(Whole):
                 f"{model_id} generates other tensors than this model. Load it onto the base model and with the method "
                 f"that it was trained with ({settings['base_model_name_or_path']}, {settings['method']['peft_type']})."
             )
-        result = model.load_state_dict(read_weights(Path(model_id)), strict=False)
+        theirs, ours = settings["generator"], _plain(generation.settings)
+        for name in ours:
+            if theirs.get(name) != ours[name]:
+                raise ValueError(
+                    f"{model_id} was trained with `{name}`={theirs.get(name)!r}, but this model's generator has "
+                    f"{ours[name]!r}. Call `generate` with the settings of the training."
+                )
+        weights = read_weights(Path(model_id))
+        own = {name for name in model.state_dict() if name.startswith(f"{GENERATOR_NAME}.")}
+        if missing := sorted(own - weights.keys()):
+            raise ValueError(f"{model_id} lacks {missing[0]}. Save or download it again.")
+        result = model.load_state_dict(weights, strict=False)
         if result.unexpected_keys:
-            raise ValueError(
-                f"{model_id} has {result.unexpected_keys[0]}, for which this model has no place. Call `generate` with "
-                "the settings of the training."
-            )
+            raise ValueError(f"{model_id} has {result.unexpected_keys[0]}, for which this model has no place.")
         return result
 
 

@@ -31,6 +31,22 @@ class _Same:
         return tensor is not None and isinstance(other, _Same) and tensor is other.tensor()
 
 
+class _Held:
+    """Compares tensors by their storage, which it keeps, so that no other one can have its address meanwhile."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.storage: torch.UntypedStorage | None = None
+        try:
+            self.storage = tensor.untyped_storage()
+        except (RuntimeError, NotImplementedError):
+            pass  # a wrapper, torch.func's for instance
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and (self.storage and self.storage._cdata) == (
+            other.storage and other.storage._cdata
+        )
+
+
 class Bank:
     """Cuts the vector of a `Generator` into tensors and decides when it must be generated again.
 
@@ -80,7 +96,7 @@ class Bank:
         self._clear()
 
     def refresh(self) -> None:
-        """Forget every generated value; needed only after edits through `.data`, which no version counter sees."""
+        """Forget every generated value; needed only after in-place edits of `.data`, which no counter sees."""
         self._clear()
 
     def begin_forward(self) -> None:
@@ -152,7 +168,7 @@ class Bank:
 
     def _key(self) -> tuple[Any, ...]:
         tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
-        return (self.generator.epoch, *((_Same(t), t._version, t.requires_grad) for t in tensors))
+        return (self.generator.epoch, *((_Same(t), _Held(t), t._version, t.requires_grad) for t in tensors))
 
     def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         if self.basis is not None:

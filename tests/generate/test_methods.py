@@ -13,7 +13,7 @@ from models import build
 from modules import SETTINGS
 from peft import PeftModel
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from qpa_hf import generate, load_generated, materialize
 from qpa_hf.generating.generation import generation_of
@@ -190,9 +190,27 @@ def test_base_models_weights_are_no_part_of_an_adapter():
 
 def test_other_settings_are_noticed_when_loading(tmp_path):
     disturbed("IA3").save_pretrained(tmp_path)
-    other = generate(make("IA3"), source="direct")
-    with pytest.raises(ValueError, match="for which this model has no place"):
+    other = generate(make("IA3"), **SETTINGS | {"ansatz": "rx_cnot"})
+    with pytest.raises(ValueError, match="was trained with `ansatz`='ry_cnot', but this model's generator has 'rx_"):
         other.load_adapter(tmp_path, "default")
+
+
+def test_numbers_that_are_missing_are_noticed_when_loading(tmp_path):
+    disturbed("IA3").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    first = next(name for name in sorted(weights) if name.startswith("qpa_generator."))
+    save_file({name: t for name, t in weights.items() if name != first}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=f"lacks {first}"):
+        load_generated(build("llama"), tmp_path)
+
+
+def test_a_generator_is_not_overwritten_by_what_it_generates(tmp_path):
+    model = disturbed("IA3")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a native checkpoint, which would be overwritten"):
+        materialize(model, tmp_path)
+    with pytest.raises(ValueError, match="load_generated"):
+        materialize(tmp_path, tmp_path / "plain")
 
 
 def test_materialized_adapter_is_inspected(tmp_path):

@@ -6,7 +6,9 @@ import pickle
 import pytest
 import torch
 from modules import MODULES, PARAMETRISED, SETTINGS, answer, batch, disturbed, generated, generator_of, loss, make
+from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from qpa_hf import QPAConfig, generate, materialize
 from qpa_hf.generating.generation import generation_of
@@ -20,6 +22,22 @@ STARTS = {"identity": {}, "Quantum-Train": {"start": "authors"}, "one at a time"
 def value(module, name):
     with torch.no_grad():
         return answer(module, name)
+
+
+def test_a_child_named_module_is_no_wrapper():
+    network = nn.Module()
+    network.module, network.head = nn.Linear(4, 8), nn.Linear(8, 2)
+    assert isinstance(materialize(generate(network, **SETTINGS)).module.weight, nn.Parameter)
+
+
+def test_numbers_assigned_through_data_are_noticed():
+    module = generated("sequential")
+    before = value(module, "sequential")
+    with torch.no_grad():
+        numbers = parameters_to_vector(module.parameters())
+        vector_to_parameters(numbers + torch.randn_like(numbers), module.parameters())
+    assert not torch.equal(value(module, "sequential"), before)
+    assert torch.equal(value(module, "sequential"), value(copy.deepcopy(module), "sequential"))
 
 
 @each
