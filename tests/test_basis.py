@@ -67,6 +67,13 @@ def test_base_model_may_be_any_module():
     assert torch.equal(logits(model, "mlp"), output(build("mlp"), "mlp"))
 
 
+def test_what_follows_a_layer_may_write_in_place():
+    base = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(inplace=True), torch.nn.Linear(8, 2))
+    model = get_peft_model(base, QPAConfig(basis="gradient", r=2, target_modules=["0"]))
+    initialize_basis(model, [{"input": torch.randn(4, 6)}], loss=lambda model, batch: model(**batch).square().mean())
+    assert next(iter(model.base_model.lora_qpa.values())).has_basis
+
+
 def test_large_matrices_are_decomposed_as_small_ones():
     rng = torch.Generator().manual_seed(0)
     u, v = (torch.linalg.qr(torch.randn(n, 6, generator=rng))[0] for n in (1300, 1100))
@@ -148,6 +155,7 @@ REFUSED_SETTINGS = {
     "authors' start": ({"start": "authors"}, "zero at the start"),
     "bases from a seed": ({"save_init": False}, "come from data"),
     "experts": ({"target_parameters": ["experts.weights"]}, "share one parameter"),
+    "biases": ({"lora_bias": True}, "a bias has no basis"),
     "unknown basis": ({"basis": "hessian"}, "Choose one of 'kaiming', 'gradient'"),
 }
 

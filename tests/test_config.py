@@ -46,7 +46,7 @@ BAD_VALUES = [
     ({"mapping_widths": (8, 0)}, ValueError, r"`mapping_widths`=\(8, 0\)"),
     ({"init_seed": -1}, ValueError, r"`init_seed`=-1"),
     ({"save_init": 1}, TypeError, r"`save_init`=1"),
-    ({"chunksize": 8}, TypeError, r"no field `chunksize`. Did you mean `chunk_size`"),
+    ({"chunksize": 8}, TypeError, r"unexpected keyword argument 'chunksize'. Did you mean `chunk_size`"),
     ({"init_lora_weights": "pissa"}, ValueError, r"`init_lora_weights`='pissa'.*Use True or 'gaussian'"),
     ({"init_lora_weights": "olora"}, ValueError, r"'olora'"),
     ({"init_lora_weights": "corda"}, ValueError, r"'corda'"),
@@ -84,6 +84,12 @@ def test_variant_is_refused(name, kind):
         pytest.skip(f"this version of peft has no {kind}")
     with pytest.raises(ValueError, match=f"`{name}` is not possible with QPA"):
         QPAConfig(**{name: getattr(lora, kind)()})
+
+
+def test_a_folder_of_device_jobs_may_be_a_path(tmp_path):
+    config = QPAConfig(device_folder=tmp_path)
+    config.save_pretrained(tmp_path)
+    assert QPAConfig.from_pretrained(tmp_path).device_folder == str(tmp_path)
 
 
 def test_targets_that_match_nothing_are_named():

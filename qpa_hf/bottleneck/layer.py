@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers.pytorch_utils import Conv1D
 
 from qpa_hf.bottleneck.config import BottleneckConfig
@@ -34,10 +35,12 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: BottleneckConfig, key: str) -> None:
         super().__init__()
         self.base_layer = base_layer
-        if not isinstance(self.get_base_layer(), (nn.Linear, Conv1D)):
+        linear = self.get_base_layer()
+        # MultiheadAttention reads its output layer's weight and never calls it.
+        if not isinstance(linear, (nn.Linear, Conv1D)) or isinstance(linear, NonDynamicallyQuantizableLinear):
             raise TypeError(
-                f"{key} is a {type(base_layer).__name__}, and a bottleneck stands before linear layers only. Leave it "
-                "out of `target_modules`."
+                f"{key} is a {type(base_layer).__name__}, and a bottleneck stands before linear layers that "
+                "are called. Leave it out of `target_modules`."
             )
         self.activation: dict[str, str] = {}
         self.bottleneck_down = nn.ModuleDict()
@@ -85,7 +88,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         """
         raise ValueError(
             "A bottleneck cannot be merged into a weight, because of the nonlinearity in it. Keep it beside the base "
-            "model; or, with activation='none', `materialize` it, and merge the LoRA that it then is."
+            "model; or, with activation='none', `materialize` it, and merge the LoRA that it then is (with "
+            "`use_bias`=False where the base's layers have no biases)."
         )
 
     def unmerge(self) -> None:

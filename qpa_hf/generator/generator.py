@@ -18,6 +18,11 @@ from qpa_hf.generator.spec import GeneratorSpec
 RECORDED = ("shares", "shares_angles", "shares_draw")  # what a device measured, of which angles, in which draw
 
 
+def _uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> Tensor:
+    """Return numbers from -bound to bound, in float32 whatever torch's default is."""
+    return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=rng)
+
+
 class Generator(nn.Module):
     """Circuits and a mapping model: no input, one flat float32 vector of `spec.n_values` numbers.
 
@@ -61,7 +66,7 @@ class Generator(nn.Module):
             self.register_buffer(name, values.to(torch.float32), persistent=persistent)
         self.has_basis = False
         if n_basis:
-            self.register_buffer("basis", torch.zeros(n_basis))
+            self.register_buffer("basis", torch.zeros(n_basis, dtype=torch.float32))
 
     @property
     def device(self) -> torch.device:
@@ -71,9 +76,8 @@ class Generator(nn.Module):
     def _add_features(self) -> None:
         spec = self.spec
         if spec.source == "circuit":
-            angles = torch.empty(spec.angles_shape).uniform_(
-                -math.pi, math.pi, generator=seeded(spec.seed, "angles")
-            )  # TorchQuantum's own initialisation, which the authors use
+            # TorchQuantum's own initialisation, which the authors use
+            angles = _uniform(spec.angles_shape, math.pi, seeded(spec.seed, "angles"))
             if spec.train_circuit:
                 self._add_parameter("angles", angles)
             else:
@@ -81,12 +85,14 @@ class Generator(nn.Module):
             if spec.is_measured:
                 self.register_buffer("draw", torch.tensor(0))
             if spec.device is not None:
-                self.register_buffer("shares", torch.zeros(spec.n_circuits, 2**spec.n_qubits))
+                self.register_buffer("shares", torch.zeros(spec.n_circuits, 2**spec.n_qubits, dtype=torch.float32))
                 self.register_buffer("shares_angles", torch.full_like(angles, math.nan))
                 self.register_buffer("shares_draw", torch.tensor(0))
             self._add_interpolation()
         elif spec.source in ("random", "free"):
-            noise = torch.randn((spec.n_chunks, spec.n_circuits), generator=seeded(spec.seed, "random features"))
+            noise = torch.randn(
+                (spec.n_chunks, spec.n_circuits), generator=seeded(spec.seed, "random features"), dtype=torch.float32
+            )
             if spec.source == "free":
                 self._add_parameter("random_features", noise)
             else:
@@ -98,25 +104,23 @@ class Generator(nn.Module):
         spec = self.spec
         rng = seeded(spec.seed, "interpolation")
         if spec.interpolation == "random":
-            noise = torch.rand(spec.n_circuits, 2**spec.n_qubits, generator=rng)
+            noise = torch.rand(spec.n_circuits, 2**spec.n_qubits, generator=rng, dtype=torch.float32)
             self.register_buffer("noise", noise, persistent=False)
         for i, (out, width) in enumerate(spec.interpolation_shapes):
             bound = 0 if out == 1 else 1 / math.sqrt(width)  # F starts as a constant
-            self._add_parameter(f"f_w{i}", torch.empty(out, width).uniform_(-bound, bound, generator=rng))
-            self._add_parameter(f"f_b{i}", torch.empty(out).uniform_(-bound, bound, generator=rng))
+            self._add_parameter(f"f_w{i}", _uniform((out, width), bound, rng))
+            self._add_parameter(f"f_b{i}", _uniform((out,), bound, rng))
 
     def _add_mapping(self) -> None:
         spec = self.spec
         if spec.source == "direct":
-            self._add_parameter("values", torch.zeros(spec.n_values))
+            self._add_parameter("values", torch.zeros(spec.n_values, dtype=torch.float32))
         rng = seeded(spec.seed, "mapping")
         last = len(spec.layer_shapes) - 1
         for i, (out, width) in enumerate(spec.layer_shapes):
-            weight, bias = torch.zeros(out, width), torch.zeros(out)
-            if i < last or spec.start == "authors":
-                bound = 1 / math.sqrt(width)  # nn.Linear's own initialisation
-                weight.uniform_(-bound, bound, generator=rng)
-                bias.uniform_(-bound, bound, generator=rng)
+            is_drawn = i < last or spec.start == "authors"
+            bound = 1 / math.sqrt(width) if is_drawn else 0  # nn.Linear's own initialisation
+            weight, bias = _uniform((out, width), bound, rng), _uniform((out,), bound, rng)
             self._add_parameter(f"w{i}", weight)
             self._add_parameter(f"b{i}", bias)
 
@@ -195,7 +199,8 @@ class Generator(nn.Module):
             return output_layer(hidden, *layers[-1], frozen, sizes, is_centred=self.spec.start == "authors")
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        if "shares" in self._buffers and int(self.draw):  # PEFT asks an untrained adapter, too, to load into it
+        # PEFT asks an untrained adapter, too, to load into it: nothing has been measured then.
+        if "shares" in self._buffers and (int(self.draw) or not bool(self.shares_angles.isnan().any())):
             self._recorded_shares()
         super()._save_to_state_dict(*args, **kwargs)
 

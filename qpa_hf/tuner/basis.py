@@ -119,7 +119,8 @@ class _Gradient:
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not output.requires_grad:
-            output = output.detach().requires_grad_()  # nothing before this layer is trained: its graph begins here
+            # Nothing before this layer is trained: its graph begins here. What follows may write in place, so a clone.
+            output = output.detach().requires_grad_().clone()
         x = inputs[0].detach()
         output.register_hook(lambda grad: self._add(x, grad))
         return output
@@ -135,6 +136,12 @@ def _gradients(
 ) -> dict[str, Tensor]:
     sums = {name: _Gradient() for name in _layer_names(model, adapter_name)}
     layers = {name: model.get_submodule(name).get_base_layer() for name in sums}
+    for name, layer in layers.items():
+        if isinstance(layer, nn.MultiheadAttention):
+            raise ValueError(
+                f"{name} is a MultiheadAttention, which has no gradient basis. Leave it out of the targets, or use "
+                "basis='kaiming'."
+            )
     hooks = [layers[name].register_forward_hook(gradient) for name, gradient in sums.items()]
     device, losses = next(model.parameters()).device, []
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS, check_shots
@@ -28,6 +29,7 @@ EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, 
     ("basis", "gradient", "start", "identity", "cores must be zero at the start"),
     ("basis", "gradient", "save_init", True, "bases come from data, not from a seed"),
     ("basis", "gradient", "target_parameters", None, "experts share one parameter"),
+    ("basis", "gradient", "lora_bias", False, "a bias has no basis"),
     ("source", "direct", "start", "identity", "the authors' start is one of mapping models"),
     *(("noise", device, "backend", "exact", "noise is simulated by our own simulator only") for device in DEVICES),
 )
@@ -69,7 +71,7 @@ def check(config: Any) -> None:
     _check_device(config)
     for name, value, other, allowed, reason in EXCLUSIVE:
         found = getattr(config, other)
-        if getattr(config, name) == value and (found or None) != allowed:
+        if getattr(config, name) == value and (found or None) != (allowed or None):
             raise ValueError(
                 f"`{name}`={value!r} is not possible with `{other}`={found!r}, because {reason}. Use "
                 f"{other}={allowed!r}."
@@ -90,6 +92,7 @@ def _check_widths(config: Any) -> None:
 
 
 def _check_device(config: Any) -> None:
+    config.device_folder = os.fspath(config.device_folder)  # a Path is no JSON
     known = f"one of {', '.join(map(repr, FAKES))}, or an 'ibm_...' of your account"
     if (config.backend == "ibm") != (config.device is not None):
         raise ValueError(

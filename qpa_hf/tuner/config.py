@@ -226,7 +226,8 @@ def _name_unknown_fields(init: Any) -> Any:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"Did you mean `{near[0]}`?" if near else "See `help(QPAConfig)` for the known ones."
-                raise TypeError(f"QPAConfig has no field `{name}`. {hint}")
+                # PEFT, when it loads what a newer version saved, drops the fields that an error in these words names.
+                raise TypeError(f"QPAConfig got an unexpected keyword argument '{name}'. {hint}")
         init(self, *args, **kwargs)
 
     return wrapped

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -118,15 +119,17 @@ class QPAModel(LoraModel):
         # PEFT refuses some layers of Mamba by the name of the method, which ours is not among.
         super()._check_target_module_compatiblity(plain_lora_config(peft_config), model, target_name)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        # Every forward of a PeftModel passes through here; without a `task_type` it does not call this module's own.
         refuse_replica(self)
         banks = [self._banks[name] for name in self.active_adapters if name in self._banks]
         for bank in banks:
             bank.begin_forward()
-        output = super().forward(*args, **kwargs)
+        with super()._enable_peft_forward_hooks(*args, **kwargs):
+            yield
         for bank in banks:
             bank.end_forward()
-        return output
 
     def refresh(self) -> None:
         """Generate every adapter anew at its next use; needed only after edits of the generator through `.data`."""

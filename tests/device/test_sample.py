@@ -41,6 +41,9 @@ class Job:
     def in_final_state(self):
         return self.is_done
 
+    def status(self):
+        return "DONE" if self.error is None else "ERROR"
+
     def result(self):
         if self.error is not None:
             raise self.error
@@ -142,7 +145,7 @@ FAULTS = {
 def test_job_that_fails_once_is_submitted_again(tmp_path, faults, name):
     faults.append(FAULTS[name][0]())
     assert measure(tmp_path).sum() == 100
-    assert events(tmp_path) == ["submitted", "failed", "submitted"]
+    assert events(tmp_path) == ["submitted", *(["failed"] if name != "refused" else []), "submitted"]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -186,7 +189,7 @@ def service(monkeypatch):
             service.kept[tag] = fake.submit(circuit, values, shots, seed, tag)
             return service.kept[tag]
 
-    remote = Remote("ibm_torino", fake.backend, fake.mode, fake.line, service)
+    service.remote = remote = Remote("ibm_torino", fake.backend, fake.mode, fake.line, service)
     monkeypatch.setattr("qpa_hf.circuit.device.sampling.find_machine", lambda name, n_qubits: remote)
     return service
 
@@ -199,6 +202,47 @@ def test_job_that_the_service_has_is_not_submitted_again(tmp_path, service, monk
         patch.setattr("qpa_hf.circuit.device.sampling._wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             measure(tmp_path, device="ibm_torino")
+    assert measure(tmp_path, device="ibm_torino", max_jobs=1).sum() == 100
+    assert events(tmp_path) == ["submitted"]
+
+
+class Breaking:
+    """Calls a function, once with a broken connection: before it, or after it if its answer is lost."""
+
+    def __init__(self, function, is_answer_lost=False):
+        self.function, self.is_answer_lost, self.n_calls = function, is_answer_lost, 0
+
+    def __call__(self, *args, **kwargs):
+        self.n_calls += 1
+        found = self.function(*args, **kwargs) if self.is_answer_lost or self.n_calls > 1 else None
+        if self.n_calls == 1:
+            raise ConnectionError("connection reset")
+        return found
+
+
+def broken_download(service, monkeypatch):
+    submit = type(service.remote).submit
+
+    def submitted(*args):
+        job = submit(*args)
+        job.result = Breaking(job.result)
+        return job
+
+    monkeypatch.setattr(type(service.remote), "submit", submitted)
+
+
+def lost_answer(service, monkeypatch):
+    breaking = Breaking(type(service.remote).submit, is_answer_lost=True)
+    monkeypatch.setattr(type(service.remote), "submit", lambda *args: breaking(*args))
+
+
+def broken_question(service, monkeypatch):
+    service.jobs = Breaking(service.jobs)
+
+
+@pytest.mark.parametrize("fault", [broken_download, lost_answer, broken_question])
+def test_a_broken_connection_pays_for_no_second_job(fault, tmp_path, service, monkeypatch):
+    fault(service, monkeypatch)
     assert measure(tmp_path, device="ibm_torino", max_jobs=1).sum() == 100
     assert events(tmp_path) == ["submitted"]
 

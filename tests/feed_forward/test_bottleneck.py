@@ -151,7 +151,12 @@ BAD = {
     "layer": (
         lambda: get_peft_model(build("mlp"), BottleneckConfig(target_modules=["conv"])),
         TypeError,
-        "conv is a Conv2d, and a bottleneck stands before linear layers only",
+        "conv is a Conv2d, and a bottleneck stands before linear layers that",
+    ),
+    "a layer that is not called": (
+        lambda: get_peft_model(nn.TransformerEncoderLayer(8, 2), BottleneckConfig(target_modules=["out_proj"])),
+        TypeError,
+        "self_attn.out_proj is a NonDynamically.*before linear layers that are called",
     ),
     "merge": (lambda: make("linear")[1].merge_and_unload(), ValueError, "cannot be merged into a weight"),
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import adapted, logits
 from models import build
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from test_trainer import TARGETS, assert_close, checkpointed, gradients, loss_of, trainer
 from transformers import GPT2Config
@@ -46,6 +46,11 @@ def test_each_training_step_measures_anew():
     model = measured().train()
     losses = [loss_of(model).item() for _ in range(3)]
     assert len(set(losses)) == 3
+
+
+def test_a_model_without_a_task_measures_anew_as_well():
+    config = QPAConfig(r=4, target_modules=["q_proj"], chunk_size=32, shots="8x")
+    assert int(generator(trained(get_peft_model(build("llama"), config), 3)).draw) == 3
 
 
 def test_evaluation_keeps_the_last_steps_shots():

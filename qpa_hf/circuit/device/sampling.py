@@ -21,8 +21,15 @@ from qpa_hf.circuit.probabilities import check_angles
 FIRST_POLL, LONGEST_POLL = 0.01, 10.0  # seconds between two questions whether a job is done
 
 
+UNUSABLE = ("ERROR", "FAILED", "CANCELLED")  # states of a job that will never have a result
+
+
 class JobFailed(RuntimeError):
-    """A job that was refused, failed, or came back short; it may be submitted again."""
+    """A job that was refused, failed, or came back short; or a service that could not be asked."""
+
+
+class JobLost(JobFailed):
+    """A job that will never have the counts: another one must be submitted, under another tag."""
 
 
 def _reason(error: Exception) -> str:
@@ -34,7 +41,8 @@ def _wait(job: Any, timeout: float, name: str) -> Any:
 
     Raises:
         TimeoutError: if there is none in time; the job goes on.
-        JobFailed: if it failed.
+        JobLost: if it failed.
+        JobFailed: if its result could not be fetched; the job still has it.
     """
     start = time.monotonic()
     pause = FIRST_POLL
@@ -49,7 +57,17 @@ def _wait(job: Any, timeout: float, name: str) -> Any:
     try:
         return job.result()
     except Exception as error:  # Aer, IBM's service and the network each raise their own
-        raise JobFailed(f"Job {job.job_id()} on {name} failed ({_reason(error)}).") from error
+        if _state(job) in UNUSABLE:
+            raise JobLost(f"Job {job.job_id()} on {name} failed ({_reason(error)}).") from error
+        raise JobFailed(f"The result of job {job.job_id()} on {name} did not arrive ({_reason(error)}).") from error
+
+
+def _state(job: Any) -> str:
+    try:
+        status = job.status()
+    except Exception:  # the network again: the job is not known to have failed
+        return ""
+    return str(getattr(status, "name", status))
 
 
 def _ask(machine: Machine, question: Callable[..., Any], *args: Any) -> Any:
@@ -85,8 +103,8 @@ class _Job:
                 job = _ask(machine, machine.submit, self.circuit, values, self.shots, self.seed, tag)
             bits = _wait(job, timeout, machine.name)[0].data.meas
             if bits.num_shots < self.shots:
-                raise JobFailed(f"Job {job.job_id()} on {machine.name} has {bits.num_shots} of {self.shots} shots.")
-        except JobFailed as error:
+                raise JobLost(f"Job {job.job_id()} on {machine.name} has {bits.num_shots} of {self.shots} shots.")
+        except JobLost as error:
             ledger.failed(self.key, str(error))
             raise
         return count_bits(bits)

@@ -115,6 +115,7 @@ def _chain(first: int, last: int, n_qubits: int, czs: list[Tensor], hadamards: l
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a table that was made in inference mode could not be trained with later
 def make_tables(
     ansatz: str, depth: int, n_qubits: int, snapshot: Snapshot, dtype: torch.dtype, device: torch.device
 ) -> Tables:
