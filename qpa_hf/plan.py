@@ -181,8 +181,9 @@ def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tup
         peft_model = get_peft_model(_empty_model(config, model), lora, low_cpu_mem_usage=True)
     slots = [target.slot for target in collect(peft_model.get_submodule("base_model.model"), "default")]
     if config.use_dora:
-        factors = [slot for slot in slots if slot.key.endswith(".lora_B.weight")]
-        slots += [Slot(s.key.replace(".lora_B.weight", ".lora_magnitude_vector"), (s.shape[0],)) for s in factors]
+        for last in (".lora_B.weight", ".lora_embedding_B"):
+            factors = [slot for slot in slots if slot.key.endswith(last)]
+            slots += [Slot(s.key.replace(last, ".lora_magnitude_vector"), (s.shape[0],)) for s in factors]
     layers = {id(m): m for m in peft_model.modules() if isinstance(m, LoraLayer)}
     weights = {id(p): p.numel() for layer in layers.values() for p in layer.get_base_layer().parameters()}
     return slots, sum(weights.values())

@@ -24,9 +24,12 @@ def test_gpt2_rows_have_the_published_counts():
     assert result.rows[3].percent_of_lora == pytest.approx(52.06, abs=0.01)
 
 
-@pytest.mark.parametrize("case", CASES)
+MORE = {"DoRA on an embedding": ("gpt2", {"target_modules": ["wte"], "use_dora": True})}
+
+
+@pytest.mark.parametrize("case", [*CASES, *MORE])
 def test_plan_agrees_with_the_model(case):
-    name, settings = CASES[case]
+    name, settings = (CASES | MORE)[case]
     model = adapted(name, **settings)
     spec = model.base_model.lora_qpa["default"].spec
     config = QPAConfig(**({"r": 4, "lora_alpha": 8, "chunk_size": 32, "n_circuits": 2, "circuit_depth": 2} | settings))
