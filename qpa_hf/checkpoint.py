@@ -43,5 +43,9 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in one step: a reader finds the old text or the new one, never a part."""
     partial = Path(path).with_name(f".{Path(path).name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    try:
+        partial.write_text(text, encoding="utf-8")
+    except OSError:  # a full disk
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)

@@ -19,7 +19,7 @@ from transformers import AutoConfig
 
 from qpa_hf.checkpoint import write_text
 from qpa_hf.training.data import TextData, read_data
-from qpa_hf.training.run import claim, fit, load_tokenizer
+from qpa_hf.training.run import claim, fit, forget, load_tokenizer
 from qpa_hf.training.settings import RunSettings, check_names
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -164,10 +164,15 @@ def mean_interval(values: list[float]) -> tuple[float, float] | None:
     return float(found.low), float(found.high)
 
 
-def compare(settings: RunSettings, folder: Path, options: Options) -> Comparison:
+NOT_RUN = (ValueError, TypeError, AttributeError, NotImplementedError, KeyError)
+
+
+def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: bool = False) -> Comparison:
     """Run every arm: first each learning rate once, on a part of the training text, then the best one with each seed.
 
-    Every finished run is a JSON file of its own in `folder/runs`, which is not run again.
+    Every finished run is a JSON file of its own in `folder/runs`, which is not run again. With `is_fresh`, an earlier
+    comparison is removed once settings and text have been found good. A learning rate that an arm cannot be trained at
+    is no choice for it; an arm without any is left out, with the reason.
 
     Raises:
         ValueError: for an unknown arm, or if none can be run.
@@ -175,20 +180,29 @@ def compare(settings: RunSettings, folder: Path, options: Options) -> Comparison
     """
     check_names(options.arms, ARMS, "A comparison")
     data = read_data(settings.data, load_tokenizer(settings.model))
+    if is_fresh:
+        forget(folder)
     claim(folder, settings)
     n_development = max(1, len(data.train) // DEVELOPMENT_SHARE)
     tuning = TextData(data.train[:-n_development], data.train[-n_development:], data.name, "development")
     result = Comparison([])
     for arm in options.arms or ARMS:
-        runs = _Runs(arm, settings, folder)
-        try:
-            scores = {rate: runs.result(tuning, rate, 0, "tuning")["perplexity"] for rate in options.rates}
-        except (ValueError, TypeError, AttributeError, NotImplementedError, KeyError) as error:
-            result.left_out[arm] = " ".join(str(error).split())
+        runs, scores, reason = _Runs(arm, settings, folder), dict[float, float](), ""
+        for rate in options.rates:
+            try:
+                scores[rate] = runs.result(tuning, rate, 0, "tuning")["perplexity"]
+            except NOT_RUN as error:  # a rate at which it diverges, or an arm that this model cannot have
+                reason = " ".join(str(error).split())
+        if not scores:
+            result.left_out[arm] = reason
             continue
         rate = min(scores, key=lambda r: (math.isnan(scores[r]), scores[r]))
-        is_at_edge = len(scores) > 1 and rate in (min(scores), max(scores))
-        finished = [runs.result(data, rate, seed, "final") for seed in range(options.n_seeds)]
+        is_at_edge = len(options.rates) > 1 and rate in (min(options.rates), max(options.rates))
+        try:
+            finished = [runs.result(data, rate, seed, "final") for seed in range(options.n_seeds)]
+        except NOT_RUN as error:
+            result.left_out[arm] = " ".join(str(error).split())
+            continue
         values = [run["perplexity"] for run in finished]
         result.rows.append(Row(arm, finished[0]["n_trainable"], rate, values, is_at_edge))
     if not result.rows:

@@ -32,10 +32,12 @@ def main() -> None:
         _stop(error, BAD_INPUT)
     except (HubError, RuntimeError, ImportError, MemoryError) as error:
         _stop(error, FAILED)
-    except KeyboardInterrupt:
-        _stop("Interrupted. The same command goes on where this one stopped.", INTERRUPTED)
+    except SystemExit as ended:  # which Typer makes of Ctrl-C
+        if ended.code == INTERRUPTED:
+            print("Interrupted. The same command goes on where this one stopped.", file=sys.stderr)
+        raise
 
 
 def _stop(message: object, code: int) -> None:
-    print(f"Error: {message}" if code != INTERRUPTED else message, file=sys.stderr)
+    print(f"Error: {message}", file=sys.stderr)
     sys.exit(code)

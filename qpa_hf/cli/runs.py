@@ -66,9 +66,7 @@ def train(
     from qpa_hf.training import run
 
     settings = _settings(config, recipe, overrides, model, train, validation, dataset)
-    if fresh:
-        run.forget(output)
-    finished = run.train(settings, output)
+    finished = run.train(settings, output, is_fresh=fresh)
     result = {
         "trainable": finished.n_trainable,
         "perplexity_before": finished.perplexity_before,
@@ -133,13 +131,10 @@ def compare(
     interrupted comparison stopped.
     """
     from qpa_hf import comparison, plots
-    from qpa_hf.training.run import forget
 
     settings = _settings(config, recipe, overrides, model, train, validation, dataset)
-    if fresh:
-        forget(output)
     options = comparison.Options(arms=tuple(arm or ()), rates=tuple(rate or comparison.RATES), n_seeds=seeds)
-    result = comparison.compare(settings, output, options)
+    result = comparison.compare(settings, output, options, is_fresh=fresh)
     picture = plots.of_comparison(result, output)
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))

@@ -44,7 +44,8 @@ def read_data(settings: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Tex
     if settings.dataset is not None:
         splits = [_split(settings, name) for name in (settings.train_split, settings.validation_split)]
         blocks = [text_blocks(tokenizer, texts, length) for texts in splits]
-        return TextData(blocks[0], blocks[1], settings.dataset, settings.validation_split)
+        name = None if Path(settings.dataset).exists() else settings.dataset  # a path is nobody else's business
+        return TextData(blocks[0], blocks[1], name, settings.validation_split)
     train = text_blocks(tokenizer, _files(settings.train), length)
     if settings.validation:
         return TextData(train, text_blocks(tokenizer, _files(settings.validation), length), None, "validation files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ from qpa_hf.tuner import QPAConfig, initialize_basis
 
 SETTINGS_NAME = "run.yaml"
 STATE_NAME = "trainer_state.json"
+PICTURES = {"loss.png", "probabilities.png", "singular_values.png", "comparison.png"}
+# What a run or a comparison writes into its folder.
+OF_A_RUN = {SETTINGS_NAME, "checkpoints", "native", "adapter", "runs", "scratch", "comparison.json"} | PICTURES
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,21 @@ def forget(folder: Path) -> None:
     """Remove a run, and nothing that is not one.
 
     Raises:
-        FileExistsError: if the folder holds something else.
+        FileExistsError: if the folder holds something else, too; nothing is removed then.
     """
-    if not folder.is_dir():
-        return
-    if any(folder.iterdir()) and not (folder / SETTINGS_NAME).is_file():
+    found = list(folder.iterdir()) if folder.is_dir() else []
+    if found and not (folder / SETTINGS_NAME).is_file():
         raise FileExistsError(f"{folder} holds no run, so it is not removed. Choose another output folder.")
-    shutil.rmtree(folder)
+    if others := sorted(path.name for path in found if path.name not in OF_A_RUN):
+        raise FileExistsError(
+            f"{folder} holds {others[0]}, which is no part of a run, so nothing is removed. Move it away, or choose "
+            "another output folder."
+        )
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path, **training: Any) -> Finished:
@@ -200,14 +212,23 @@ def _check_fit(base: Any, settings: RunSettings, data: TextData) -> None:
 
 def last_checkpoint(folder: Path) -> str | None:
     """Return the newest complete checkpoint: an interrupted save lacks trainer_state.json, which is written last."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE_NAME}")]
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE_NAME}") if _is_json(path)]
     return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
-def train(settings: RunSettings, folder: Path) -> Finished:
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # the disk was full
+        return False
+    return True
+
+
+def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finished:
     """Run the settings: `native/` and `adapter/` in `folder` are the generator and the plain LoRA adapter.
 
-    Called again with the same settings, it resumes an interrupted run.
+    Called again with the same settings, it resumes an interrupted run; with `is_fresh`, an earlier run is removed once
+    settings and text have been found good.
 
     Raises:
         FileExistsError, FileNotFoundError, ValueError, TypeError: for settings, text or a folder that will not do,
@@ -215,6 +236,8 @@ def train(settings: RunSettings, folder: Path) -> Finished:
     """
     config = settings.adapter_config()
     data = read_data(settings.data, load_tokenizer(settings.model))
+    if is_fresh:
+        forget(folder)
     claim(folder, settings)
     callbacks = [CircuitMetricsCallback(per_layer=False)]
     finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)

@@ -196,6 +196,8 @@ def _checked(values: dict[str, Any]) -> RunSettings:
             "Name the text to train on by either `data.train` (local files) or `data.dataset` (Hub id or folder)."
         )
     training = {name: _number(value) if isinstance(value, str) else value for name, value in training.items()}
+    # YAML takes a bare `no` for false.
+    training |= {name: "no" for name in training if name.endswith("_strategy") and training[name] is False}
     _check_kinds(training)
     run = RunSettings(
         model=str(values["model"]),

@@ -44,6 +44,19 @@ def test_arm_that_does_not_fit_the_model_is_left_out_with_its_reason(qpa, tiny, 
     assert result["left_out"] == {"VeRA": "no such layers"}
 
 
+def test_a_rate_at_which_an_arm_diverges_is_no_choice(qpa, tiny, tmp_path, monkeypatch):
+    def diverging(*args, learning_rate, **kwargs):
+        if learning_rate > 1:
+            raise ValueError("`angles` has NaN")
+        return fit(*args, learning_rate=learning_rate, **kwargs)
+
+    fit = comparison.fit
+    monkeypatch.setattr(comparison, "fit", diverging)
+    arms = ["--arm", "LoRA r=1", "--rate", "1e-2", "--rate", "1e4", "--set", "training.max_steps=1"]
+    result = json.loads(qpa("compare", "--output", tmp_path, *tiny, *arms, "--json").out)
+    assert ([row["rate"] for row in result["rows"]], result["left_out"]) == ([0.01], {})
+
+
 def test_model_that_no_arm_fits_is_bad_input(qpa, tiny, tmp_path):
     result = qpa("compare", "--output", tmp_path, *tiny, "--set", "data.block_length=300", "--arm", "LoRA r=1")
     assert result.code == 2

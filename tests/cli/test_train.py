@@ -116,7 +116,7 @@ def test_dataset_folder_is_read_by_its_splits(qpa, book, tmp_path):
         (tmp_path / "texts" / f"{split}.txt").write_text(text, encoding="utf-8")
     settings = read_settings(model=str(BASE), data={"dataset": str(tmp_path / "texts"), "block_length": 32})
     data = read_data(settings.data, AutoTokenizer.from_pretrained(BASE))
-    assert data.validation_split == "validation"
+    assert (data.validation_split, data.name) == ("validation", None)  # a path is not for a card
     assert len(data.train) > len(data.validation) > 0
 
 
@@ -133,6 +133,48 @@ def test_folder_that_is_no_run_is_never_removed(qpa, tiny, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     assert qpa("train", "--output", tmp_path, "--fresh", *tiny).code == 2
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_fresh_start_removes_a_run_only_once_the_new_one_is_found_good(qpa, tiny, tmp_path):
+    qpa("train", "--output", tmp_path, *tiny)
+    before = weights(tmp_path)
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--train", tmp_path / "typo.txt").code == 2
+    assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    refused = qpa("train", "--output", tmp_path, "--fresh", *tiny)
+    assert (refused.code, "notes.txt, which is no part of a run" in refused.err) == (2, True)
+    assert (tmp_path / "native").is_dir()
+    (tmp_path / "notes.txt").unlink()
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--set", "adapter.r=4").code == 0
+
+
+def test_a_checkpoint_cut_off_by_a_full_disk_is_passed_over(tmp_path):
+    for step, state in ((2, "{}"), (4, "")):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state, encoding="utf-8")
+    assert run.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--block-length", 300), "`block_length`=300 is more than the 256 positions"),
+        (("--block-length", 1), "`block_length`=1 is not allowed"),
+        (("--adapter", "./nowhere"), "There is no directory ./nowhere"),
+    ],
+)
+def test_bad_input_of_an_evaluation_is_named(qpa, book, options, message):
+    result = qpa("evaluate", BASE, "--text", book, *options)
+    assert (result.code, message in result.err) == (2, True)
+
+
+def test_yamls_no_is_a_strategy():
+    assert (
+        read_settings(None, None, ["training.save_strategy=no"], model=str(BASE), data={"train": ["a.txt"]}).training[
+            "save_strategy"
+        ]
+        == "no"
+    )
 
 
 def test_evaluate_equals_the_library(qpa, book):
