@@ -132,7 +132,7 @@ class QPAModel(LoraModel):
             bank.end_forward()
 
     def refresh(self) -> None:
-        """Generate every adapter anew at its next use; needed only after edits of the generator through `.data`."""
+        """Generate every adapter anew at its next use; needed only after in-place edits of `.data`."""
         for bank in self._banks.values():
             bank.refresh()
 
