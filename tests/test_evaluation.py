@@ -6,6 +6,7 @@ import evaluate
 import pytest
 import torch
 from models import build
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qpa_hf.demo.arms import BASE
@@ -61,10 +62,15 @@ def test_metric_loads_by_path_and_gives_the_perplexity_of_texts():
     assert found["perplexity"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_blocks_are_the_documents_end_to_end():
+@pytest.mark.parametrize("marks_itself", [False, True])
+def test_blocks_are_the_documents_end_to_end(marks_itself):
     tokenizer = AutoTokenizer.from_pretrained(BASE)
+    if marks_itself:
+        mark = (tokenizer.bos_token, tokenizer.bos_token_id)
+        single = TemplateProcessing(single=f"{mark[0]} $A", special_tokens=[mark])
+        tokenizer.backend_tokenizer.post_processor = single
     texts = ["One text.", "", "Another, longer text."]
-    stream = [t for text in (texts[0], texts[2]) for t in [tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]]
+    stream = [t for text in (texts[0], texts[2]) for t in [0, *tokenizer(text, add_special_tokens=False)["input_ids"]]]
     blocks = text_blocks(tokenizer, texts, 4)
     assert blocks.flatten().tolist() == stream[: len(stream) // 4 * 4]
 

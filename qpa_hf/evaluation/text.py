@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 
 def text_blocks(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], length: int) -> Tensor:
-    """Return the texts' tokens end to end, an end-of-text token before each, cut into blocks without padding.
+    """Return the texts' tokens end to end, one mark of a beginning before each, cut into blocks without padding.
 
     Args:
         tokenizer: turns texts into tokens.
@@ -24,8 +24,9 @@ def text_blocks(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], length
         ValueError: if the tokens do not fill one block.
     """
     documents = [text for text in texts if text.strip()]
-    encoded = tokenizer(documents, verbose=False)["input_ids"] if documents else []
-    start = tokenizer.bos_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    # Some tokenizers put a mark before each text by themselves; two in a row would be one free prediction each.
+    encoded = tokenizer(documents, add_special_tokens=False, verbose=False)["input_ids"] if documents else []
+    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     before = [] if start is None else [start]
     stream = [token for ids in encoded for token in (*before, *ids)]
     n_blocks = len(stream) // length
