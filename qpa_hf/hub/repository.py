@@ -55,8 +55,11 @@ class Repository:
             private: hide it; None is the owner's default.
 
         Raises:
+            ValueError: if the name has no owner.
             AccessDenied: if it is there and public, although `private` is asked.
         """
+        if "/" not in self.name:
+            raise ValueError(f"The repository's name {self.name!r} has no owner. Write it as owner/name.")
 
         def attempt() -> None:
             self.api.create_repo(self.name, private=private, exist_ok=True)

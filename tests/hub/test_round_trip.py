@@ -15,6 +15,7 @@ from scene import READER, TOKEN
 
 from qpa_hf import materialize
 from qpa_hf.hub.folder import FORMS
+from qpa_hf.hub.repository import Repository
 
 NAME = "llama"
 
@@ -198,3 +199,8 @@ def test_what_cannot_be_pushed_is_said_before_the_hub_is_asked(damage, options, 
     assert result["error"] == "ValueError"
     assert words in result["message"]
     assert lfs.hub.log == []
+
+
+def test_a_name_without_an_owner_is_refused_before_the_hub_is_asked():
+    with pytest.raises(ValueError, match="'adapter' has no owner"):
+        Repository("adapter").create(None)
