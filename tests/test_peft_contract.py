@@ -305,7 +305,8 @@ def test_trained_biases_are_refused_where_peft_would_lose_them():
 
 def test_data_parallel_is_refused():
     model = adapted("llama", target_modules=["q_proj"], **LM)
-    replica = model.base_model._replicate_for_data_parallel()
+    replica = model._replicate_for_data_parallel()
+    replica._modules["base_model"] = model.base_model._replicate_for_data_parallel()
     with pytest.raises(RuntimeError, match="torchrun"):
         replica(**inputs("llama"))
 
