@@ -193,7 +193,7 @@ def _after_training(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _evaluations(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Return the evaluation metrics of log rows, the last of each name, without timings."""
     found = {key.removeprefix("eval_"): row[key] for row in rows for key in row if key.startswith("eval_")}
-    numbers = {name: value for name, value in found.items() if type(value) in (int, float)}  # bool is no number here
+    numbers = {name: v for name, v in found.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
     return {name: value for name, value in numbers.items() if not name.endswith(TIMING)}
 
 

@@ -22,6 +22,8 @@ from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.run import claim, fit, forget, load_tokenizer
 from qpa_hf.training.settings import RunSettings, check_names
 
+# What ends a run that a model or a rate cannot have, and not the comparison.
+NOT_RUN = (ValueError, TypeError, AttributeError, NotImplementedError, KeyError)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 FEWEST_SEEDS = 3  # a bootstrap interval of two differences is no more than the two
 DEVELOPMENT_SHARE = 8  # one training block in so many, the last ones, serves to choose the learning rates
@@ -162,9 +164,6 @@ def mean_interval(values: list[float]) -> tuple[float, float] | None:
         return None
     found = bootstrap((values,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
     return float(found.low), float(found.high)
-
-
-NOT_RUN = (ValueError, TypeError, AttributeError, NotImplementedError, KeyError)
 
 
 def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: bool = False) -> Comparison:

@@ -70,7 +70,11 @@ def test_blocks_are_the_documents_end_to_end(marks_itself):
         single = TemplateProcessing(single=f"{mark[0]} $A", special_tokens=[mark])
         tokenizer.backend_tokenizer.post_processor = single
     texts = ["One text.", "", "Another, longer text."]
-    stream = [t for text in (texts[0], texts[2]) for t in [0, *tokenizer(text, add_special_tokens=False)["input_ids"]]]
+    stream = [
+        t
+        for text in (texts[0], texts[2])
+        for t in [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    ]
     blocks = text_blocks(tokenizer, texts, 4)
     assert blocks.flatten().tolist() == stream[: len(stream) // 4 * 4]
 

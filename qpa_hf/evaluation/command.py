@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from qpa_hf.evaluation.perplexity import padded_perplexity, perplexity
 from qpa_hf.evaluation.text import text_blocks
 from qpa_hf.hub import load
-from qpa_hf.training.run import load_tokenizer
+from qpa_hf.training.run import check_fit, check_folder, load_tokenizer
 
 
 def evaluate_files(
@@ -28,17 +28,15 @@ def evaluate_files(
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"There is no text file {file}. Name one with --text.")
-    if adapter is not None and adapter.startswith((".", "/", "~")) and not Path(adapter).is_dir():
-        raise FileNotFoundError(f"There is no directory {adapter}. Name the adapter by its directory or Hub id.")
+    if adapter is not None:
+        check_folder(adapter, "adapter")
     if block_length < 2:
         raise ValueError(f"`block_length`={block_length} is not allowed. Use at least 2 tokens.")
     texts = [file.read_text(encoding="utf-8") for file in files]
     tokenizer = load_tokenizer(model)
     blocks = text_blocks(tokenizer, texts, block_length)
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    longest = getattr(network.config, "max_position_embeddings", None) or block_length
-    if block_length > longest:
-        raise ValueError(f"`block_length`={block_length} is more than the {longest} positions of {model}. Use fewer.")
+    check_fit(network, model, blocks, "block_length")
     if adapter is not None:
         is_local = Path(adapter).is_dir()
         network = PeftModel.from_pretrained(network, adapter) if is_local else load(adapter, network)

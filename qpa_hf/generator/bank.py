@@ -21,20 +21,14 @@ def _unchanged(x: Any) -> Any:
 
 
 class _Same:
-    """Compares tensors by identity, also when one is gone and another has its address (`functional_call`)."""
+    """Compares tensors by identity, also when one is gone and another has its address (`functional_call`).
+
+    Assigning to `.data` gives a tensor other numbers, which only the storage tells; it is kept, so that no other one
+    has its address meanwhile.
+    """
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = weakref.ref(tensor)
-
-    def __eq__(self, other: object) -> bool:
-        tensor = self.tensor()
-        return tensor is not None and isinstance(other, _Same) and tensor is other.tensor()
-
-
-class _Held:
-    """Compares tensors by their storage, which it keeps, so that no other one can have its address meanwhile."""
-
-    def __init__(self, tensor: Tensor) -> None:
         self.storage: torch.UntypedStorage | None = None
         try:
             self.storage = tensor.untyped_storage()
@@ -42,9 +36,10 @@ class _Held:
             pass  # a wrapper, torch.func's for instance
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and (self.storage and self.storage._cdata) == (
-            other.storage and other.storage._cdata
-        )
+        tensor = self.tensor()
+        if tensor is None or not isinstance(other, _Same) or tensor is not other.tensor():
+            return False
+        return (self.storage and self.storage._cdata) == (other.storage and other.storage._cdata)
 
 
 class Bank:
@@ -168,7 +163,7 @@ class Bank:
 
     def _key(self) -> tuple[Any, ...]:
         tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
-        return (self.generator.epoch, *((_Same(t), _Held(t), t._version, t.requires_grad) for t in tensors))
+        return (self.generator.epoch, *((_Same(t), t._version, t.requires_grad) for t in tensors))
 
     def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         if self.basis is not None:

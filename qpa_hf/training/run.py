@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForCausalLM,
@@ -85,9 +86,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         FileNotFoundError: if `name` is a path that leads to no directory.
     """
-    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
-        raise FileNotFoundError(f"There is no directory {name}. Name the base model by its directory or Hub id.")
+    check_folder(name, "base model")
     return AutoTokenizer.from_pretrained(name)
+
+
+def check_folder(name: str, what: str) -> None:
+    """Raise FileNotFoundError if a name that can be no Hub id leads to no directory."""
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise FileNotFoundError(f"There is no directory {name}. Name the {what} by its directory or Hub id.")
 
 
 def claim(folder: Path, settings: RunSettings) -> None:
@@ -148,7 +154,7 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     arguments = TrainingArguments(output_dir=str(folder), **(settings.training | training))
     set_seed(arguments.seed)
     base = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.float32)
-    _check_fit(base, settings, data)
+    check_fit(base, settings.model, data.train, "data.block_length")
     model = get_peft_model(base, config)
     mask = torch.ones_like(data.train[0])
     rows: list[Any] = [
@@ -197,16 +203,22 @@ class QuietProgress(ProgressCallback):
         pass
 
 
-def _check_fit(base: Any, settings: RunSettings, data: TextData) -> None:
-    if data.train.max() >= len(base.get_input_embeddings().weight):
-        raise ValueError(
-            f"The tokenizer of {settings.model} has more tokens than the model. Name a model with its own."
-        )
+def check_fit(base: Any, model: str, blocks: Tensor, option: str) -> None:
+    """Raise ValueError if blocks of tokens are none that a base model can read.
+
+    Args:
+        base: the model.
+        model: its name.
+        blocks: token ids, shape (n_blocks, length).
+        option: what sets the length.
+    """
+    if blocks.max() >= len(base.get_input_embeddings().weight):
+        raise ValueError(f"The tokenizer of {model} has more tokens than the model. Name a model with its own.")
     longest = getattr(base.config, "max_position_embeddings", None)
-    if longest is not None and data.train.shape[1] > longest:
+    if longest is not None and blocks.shape[1] > longest:
         raise ValueError(
-            f"`data.block_length`={data.train.shape[1]} is more than the {longest} positions of {settings.model}. Set "
-            f"it to {longest} or less."
+            f"`{option}`={blocks.shape[1]} is more than the {longest} positions of {model}. Set it to {longest} or "
+            "less."
         )
 
 

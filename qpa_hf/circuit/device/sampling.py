@@ -19,8 +19,6 @@ from qpa_hf.circuit.device.machines import Machine, find_machine
 from qpa_hf.circuit.probabilities import check_angles
 
 FIRST_POLL, LONGEST_POLL = 0.01, 10.0  # seconds between two questions whether a job is done
-
-
 UNUSABLE = ("ERROR", "FAILED", "CANCELLED")  # states of a job that will never have a result
 
 
