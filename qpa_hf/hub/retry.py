@@ -105,10 +105,13 @@ class Limit:
         try:
             with limited(clock):
                 return step()
-        except RuntimeError as error:
-            if clock.left > 0 or isinstance(error, HubError):
+        except (RuntimeError, KeyboardInterrupt) as error:
+            # hf_xet calls a transfer that was ended cancelled, and one that begins after it a keyboard's interrupt,
+            # but with a text, which Python's own has not.
+            is_persons = isinstance(error, KeyboardInterrupt) and not error.args
+            if clock.left > 0 or isinstance(error, HubError) or is_persons:
                 raise
-            raise Interrupted("an attempt took longer than allowed") from error  # hf_xet only says "cancelled"
+            raise Interrupted("an attempt took longer than allowed") from error
 
     def _wait(self, state: RetryCallState) -> float:
         growing = wait_random_exponential(self.policy.first_wait, self.policy.longest_wait)
