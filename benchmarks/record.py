@@ -1,4 +1,4 @@
-"""The record of a benchmark: where and on what it ran, its rows, its targets; and the command line all three share."""
+"""The record of a benchmark (where and on what it ran, its rows, its targets), and the command line of speed ones."""
 
 from __future__ import annotations
 

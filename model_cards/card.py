@@ -41,6 +41,7 @@ TASKS = {
     "QUESTION_ANS": ("question-answering", "AutoModelForQuestionAnswering"),
     "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
 }
+OWN_METHODS = ("BOTTLENECK",)  # which peft knows only after `import qpa_hf`
 # Every backend so far is a simulator that computes probabilities exactly; shots are drawn from them.
 SIMULATORS = {"exact": "qpa_hf's own simulator", "torchquantum": "TorchQuantum", "ibm": "Qiskit Aer"}
 GRADIENTS = {
@@ -80,7 +81,13 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         marker=MARKER,
         base=base,
         method=NAMES.get(method, method.replace("_", " ").lower()),
-        load=_load(kind, config, base if is_on_hub else f"path/to/{base or 'the/base/model'}", record.repo_id),
+        is_own=method in OWN_METHODS,
+        load=_load(
+            kind == "native" or method in OWN_METHODS,
+            config,
+            base if is_on_hub else f"path/to/{base or 'the/base/model'}",
+            record.repo_id,
+        ),
         run=record,
         training=_training(record),
         **generated,
@@ -149,13 +156,18 @@ def _base(config: PeftConfig) -> tuple[str, bool]:
     return (Path(name).name, False) if Path(name).exists() else (name, bool(name))
 
 
-def _load(kind: str, config: PeftConfig, base: str, repo_id: str | None) -> str:
+def auto_class(config: PeftConfig) -> str:
+    """Return the name of the class of transformers that makes the base model of an adapter's task."""
+    return TASKS.get(str(config.task_type), (None, "AutoModel"))[1]
+
+
+def _load(needs_us: bool, config: PeftConfig, base: str, repo_id: str | None) -> str:
     """Return the program that loads the adapter onto its base model."""
-    imports = ["import qpa_hf"] if kind == "native" else []
+    imports = ["import qpa_hf"] if needs_us else []
     imports.append("from peft import PeftModel")
     first = "base = ...  # the base model, made as for the training"
     if config.task_type in TASKS:
-        name = TASKS[config.task_type][1]
+        name = auto_class(config)
         imports.append(f"from transformers import {name}")
         labels = "  # and the `num_labels` of the training" if config.task_type in ("SEQ_CLS", "TOKEN_CLS") else ""
         first = f'base = {name}.from_pretrained("{base}"){labels}'

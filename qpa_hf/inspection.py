@@ -23,13 +23,14 @@ def inspect(folder: Path) -> dict[str, Any]:
     form = form_of(folder)
     weights = read_weights(folder)
     config: Any = PeftConfig.from_pretrained(str(folder))
+    targets = getattr(config, "target_modules", None)
     found: dict[str, Any] = {
         "form": form,
         "base_model": config.base_model_name_or_path,
         "method": config.peft_type.value,
         "rank": getattr(config, "r", None),
         "lora_alpha": getattr(config, "lora_alpha", None),
-        "target_modules": sorted(getattr(config, "target_modules", None) or []) or None,
+        "target_modules": targets if isinstance(targets, str) else sorted(targets or []) or None,
         "tensors": len(weights),
         "numbers": sum(tensor.numel() for tensor in weights.values()),
         "bytes": sum(tensor.nbytes for tensor in weights.values()),

@@ -1,4 +1,4 @@
-"""Collapse a generator into the plain LoRA tensors it generates: a checkpoint that needs none of our code."""
+"""Collapse a generator into the plain tensors it generates: a checkpoint that needs no generator."""
 
 from __future__ import annotations
 

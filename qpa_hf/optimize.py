@@ -24,6 +24,7 @@ from torch import nn
 from qpa_hf.checkpoint import write_text
 from qpa_hf.generator import RECORDED, Generator
 from qpa_hf.materialize import unwrapped
+from qpa_hf.modes import evaluating
 from qpa_hf.tuner import QPAConfig
 
 Loss = Callable[[nn.Module], float]
@@ -93,7 +94,7 @@ def optimize_angles(
     generator = generator_to_optimize(model, method, max_evaluations, adapter_name)
     evaluations = _Evaluations(generator, Path(state) if state is not None else None, f"{method} {step}")
     x = evaluations.start
-    with _evaluating(model), _bar(progress, method, max_evaluations) as show:
+    with evaluating(model), torch.no_grad(), _bar(progress, method, max_evaluations) as show:
 
         def value(x: np.ndarray) -> float:
             found = evaluations.value(x, lambda: loss(model))
@@ -206,18 +207,6 @@ def _digest(generator: Generator) -> str:
         if name not in ("angles", *RECORDED):
             digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @contextmanager

@@ -10,24 +10,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import transformers
 from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
-from transformers import AutoModelForSequenceClassification as AutoModelForClassification
+from transformers import AutoConfig, PretrainedConfig
 
 from qpa_hf.budget import Budget, budget, budgets
 from qpa_hf.circuit import ANSATZE, memory_bytes, n_simulated
 from qpa_hf.generator import FLOAT_BYTES, GeneratorSpec
+from qpa_hf.model_cards.card import auto_class
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
 from qpa_hf.tuner.slots import Slot, basis_of, collect, generated_slots, n_generated, own_slots
-
-AUTO_CLASSES = {
-    "CAUSAL_LM": AutoModelForCausalLM,
-    "SEQ_2_SEQ_LM": AutoModelForSeq2SeqLM,
-    "SEQ_CLS": AutoModelForClassification,
-}
 
 
 @dataclass(frozen=True)
@@ -169,7 +164,7 @@ def _empty_model(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -
         return copy.deepcopy(model).to("meta")
     shapes = AutoConfig.from_pretrained(model) if isinstance(model, str) else model
     with torch.device("meta"):
-        return AUTO_CLASSES.get(str(config.task_type), AutoModel).from_config(shapes)
+        return getattr(transformers, auto_class(config)).from_config(shapes)
 
 
 def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tuple[list[Slot], int]:

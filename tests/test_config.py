@@ -44,6 +44,7 @@ BAD_VALUES = [
     ({"start": "zero"}, ValueError, r"'identity', 'authors'"),
     ({"source": "noise"}, ValueError, r"'circuit', 'random', 'bits'"),
     ({"mapping_widths": (8, 0)}, ValueError, r"`mapping_widths`=\(8, 0\)"),
+    ({"mapping_widths": (True,)}, ValueError, r"`mapping_widths`=\(True,\)"),
     ({"init_seed": -1}, ValueError, r"`init_seed`=-1"),
     ({"save_init": 1}, TypeError, r"`save_init`=1"),
     ({"chunksize": 8}, TypeError, r"unexpected keyword argument 'chunksize'. Did you mean `chunk_size`"),

@@ -30,10 +30,11 @@ def test_perplexity_is_that_of_single_tokens(batch_size):
     assert perplexity(model, blocks, batch_size) == pytest.approx(by_hand(model.eval(), blocks), rel=1e-6)
 
 
-def test_evaluation_leaves_the_mode_as_it_was():
+def test_evaluation_leaves_each_module_in_its_mode():
     model = build("gpt2").train()
+    model.lm_head.eval()
     perplexity(model, torch.ones(1, 4, dtype=torch.long))
-    assert model.training
+    assert [name for name, module in model.named_modules() if not module.training] == ["lm_head"]
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 1), (4,)], ids=str)

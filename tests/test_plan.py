@@ -5,7 +5,7 @@ from helpers import adapted
 from models import build
 from test_config import PAPER_COUNTS
 from test_peft_contract import CASES
-from transformers import GPT2Config, LlamaConfig
+from transformers import BertConfig, GPT2Config, LlamaConfig
 
 from qpa_hf import QPAConfig, plan
 
@@ -53,6 +53,13 @@ def test_readable_table_and_dictionary():
     assert "204,100 numbers to generate" in str(result)
     assert len(str(result).splitlines()) == 4
     assert result.to_dict()[0]["n_trainable"] == 4096
+
+
+@pytest.mark.parametrize("task", ["TOKEN_CLS", "QUESTION_ANS"])
+def test_modules_have_the_names_that_a_model_of_the_task_gives_them(task):
+    config = QPAConfig(r=2, target_modules=r"bert\.encoder\.layer\.0\..*query", task_type=task)
+    (row,) = plan(config, BertConfig()).rows
+    assert row.n_lora == 2 * (768 + 768)
 
 
 def test_targets_that_match_nothing_are_named():

@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard, constants
 from loophub import LoopHub
 from models import build
 from peft import PeftModel, get_peft_model
-from test_callbacks import METHODS, method_model
+from test_callbacks import METHODS, generated, method_model
 from test_trainer import StopAt, trainer
 
 from qpa_hf.bottleneck import BottleneckConfig
@@ -57,21 +57,24 @@ def pushed(hub, tmp_path, name):
     return path
 
 
-def bottleneck():
-    config = BottleneckConfig(bottleneck_size=4, activation="none", target_modules=["q_proj"], task_type="CAUSAL_LM")
+def bottleneck(activation):
+    config = BottleneckConfig(
+        bottleneck_size=4, activation=activation, target_modules=["q_proj"], task_type="CAUSAL_LM"
+    )
     return get_peft_model(build("llama"), config)
 
 
 EXACT, NEAR = {"rtol": 0, "atol": 0}, {"rtol": 1e-5, "atol": 1e-6}
 # The model (None: with a QPA adapter), how its card calls the adapter, and how near the plain one is.
 PUSHED = {
-    "QPA": (lambda: None, "This is a plain LoRA adapter.", EXACT),
+    "QPA": (lambda: None, "Nothing but peft is needed", EXACT),
     "a generated method": (lambda: method_model("prefix"), METHODS["prefix"][1], EXACT),
     "a bottleneck that is a LoRA": (
-        bottleneck,
+        lambda: bottleneck("none"),
         "It was trained as a feed-forward adapter",
-        {"rtol": 1e-5, "atol": 1e-6},
+        NEAR,
     ),
+    "a generated bottleneck": (lambda: generated(bottleneck("relu")), "import qpa_hf", EXACT),
 }
 
 

@@ -1,4 +1,4 @@
-"""Parameterized quantum circuits: angles in, probabilities or measured shares out. Knows torch, nothing else."""
+"""Parameterized quantum circuits: angles in, probabilities or measured shares out. Knows no PEFT, no transformers."""
 
 from qpa_hf.circuit.ansatz import ANSATZE, angles_shape
 from qpa_hf.circuit.backends import BACKENDS

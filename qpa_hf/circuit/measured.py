@@ -110,7 +110,7 @@ def _measure(angles: Tensor, how: Measurement, draw: Tensor, purpose: str) -> Te
 
 def _n_together(n_values: int, device: str) -> int:
     """Return how many offsets, each of two times `n_values` probabilities, are simulated in one call."""
-    return max(1, CALL_VALUES[device] // (2 * n_values))
+    return max(1, CALL_VALUES.get(device, CALL_VALUES["cuda"]) // (2 * n_values))
 
 
 def _slopes(angles: Tensor, offsets: Tensor, grad: Tensor, how: Measurement, draw: Tensor) -> Tensor:

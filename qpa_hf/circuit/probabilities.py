@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -186,7 +186,7 @@ def check_memory(
     if needed < CHECKED_FROM_BYTES:
         return
     if device == "cpu":
-        there = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        there = psutil.virtual_memory().available
     else:
         there = torch.cuda.mem_get_info(device)[0]
     if needed > there:

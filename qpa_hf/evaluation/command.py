@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
 from peft import PeftModel
+from peft.utils.peft_types import PeftType
 from transformers import AutoModelForCausalLM
 
 from qpa_hf.evaluation.perplexity import padded_perplexity, perplexity
 from qpa_hf.evaluation.text import text_blocks
+from qpa_hf.generating.native import KIND, load_generated
 from qpa_hf.hub import load
+from qpa_hf.hub.folder import kind_of
 from qpa_hf.training.run import check_fit, check_folder, load_tokenizer
 
 
@@ -38,8 +42,7 @@ def evaluate_files(
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     check_fit(network, model, blocks, "block_length")
     if adapter is not None:
-        is_local = Path(adapter).is_dir()
-        network = PeftModel.from_pretrained(network, adapter) if is_local else load(adapter, network)
+        network = _adapted(network, adapter)
     found = {
         "model": model,
         "adapter": adapter,
@@ -51,3 +54,14 @@ def evaluate_files(
         lines = [line for text in texts for line in text.splitlines()]
         found["padded_perplexity"] = padded_perplexity(network, tokenizer, lines, block_length, progress=True)
     return found
+
+
+def _adapted(network: Any, adapter: str) -> PeftModel:
+    if not Path(adapter).is_dir():
+        return load(adapter, network)
+    kind = kind_of(Path(adapter))
+    if kind == KIND:
+        return load_generated(network, adapter)
+    if kind not in PeftType.__members__:
+        raise ValueError(f"{adapter} holds a {kind} adapter, which peft {peft.__version__} does not know. Upgrade it.")
+    return PeftModel.from_pretrained(network, adapter)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
+from qpa_hf.modes import evaluating
+
 METRIC_PATH = str(Path(__file__).with_name("metric") / "qpa_perplexity.py")  # for `evaluate.load`, which needs no Hub
 BATCH_SIZE = 8
 
@@ -22,20 +24,16 @@ def _cross_entropy(
     model: nn.Module, ids: Tensor, labels: Tensor, mask: Tensor, batch_size: int, progress: bool
 ) -> float:
     """Return the mean cross-entropy in nats over the labels that are not -100; ids, labels, mask: (n_rows, length)."""
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     total, n_predicted = 0.0, 0
-    try:
-        starts = range(0, len(ids), batch_size)
+    starts = range(0, len(ids), batch_size)
+    with evaluating(model):
         for start in track(starts, "evaluating", console=Console(stderr=True), transient=True, disable=not progress):
             rows = slice(start, start + batch_size)
             logits = model(input_ids=ids[rows].to(device), attention_mask=mask[rows].to(device)).logits[:, :-1]
             targets = labels[rows, 1:].to(device)
             total += F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum").item()
             n_predicted += int((targets != -100).sum())
-    finally:
-        model.train(was_training)
     return total / n_predicted
 
 

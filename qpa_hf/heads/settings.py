@@ -89,7 +89,7 @@ class HeadSettings:
         for name, bound in least.items():
             if name != "n_latent" or self.n_latent is not None:
                 object.__setattr__(self, name, whole(name, getattr(self, name), bound))
-        if isinstance(self.shots, Integral):
+        if isinstance(self.shots, Integral) and not isinstance(self.shots, bool):
             object.__setattr__(self, "shots", int(self.shots))
         if not isinstance(self.constant, Real) or not 0 <= self.constant < float("inf"):
             raise ValueError(f"`constant`={self.constant!r} is not allowed. Use a number of at least 0.")

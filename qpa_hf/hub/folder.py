@@ -23,6 +23,21 @@ TRAINING_STATE = {"trainer_state.json"}
 FORMS = {"QPA": "native", "LORA": "materialized"}  # every other method of PEFT's: materialized
 
 
+def kind_of(folder: Path) -> str:
+    """Return the method that an adapter's configuration names.
+
+    Raises:
+        ValueError: if there is no configuration, or it is damaged.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["peft_type"])
+    except FileNotFoundError as error:
+        raise ValueError(f"There is no {CONFIG_NAME} in {folder}. Pass the folder of an adapter.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Save or download the adapter again.") from error
+
+
 def form_of(folder: Path) -> str:
     """Return whether a folder holds a native or a materialized adapter, after checking that it is whole.
 
@@ -34,12 +49,7 @@ def form_of(folder: Path) -> str:
             raise ValueError(
                 f"There is no {name} in {folder}. Pass a folder that `save_pretrained` or `materialize` wrote."
             )
-    try:
-        kind = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")).get("peft_type")
-    except ValueError as error:
-        raise ValueError(
-            f"{folder / CONFIG_NAME} is damaged ({error}). Save or download the adapter again."
-        ) from error
+    kind = kind_of(folder)
     if kind not in PeftType.__members__:
         raise ValueError(f"{folder} holds a {kind} adapter. Pass a native (QPA) or a materialized one.")
     check_complete(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -145,10 +147,10 @@ def _parse(override: str) -> dict[str, Any]:
 
 def _number(text: str) -> Any:
     """YAML takes 1e-3 for a text."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _add(merged: dict[str, Any], new: Mapping[str, Any]) -> None:
@@ -195,7 +197,11 @@ def _checked(values: dict[str, Any]) -> RunSettings:
         raise ValueError(
             "Name the text to train on by either `data.train` (local files) or `data.dataset` (Hub id or folder)."
         )
-    training = {name: _number(value) if isinstance(value, str) else value for name, value in training.items()}
+    numbers = {f.name for f in fields(TrainingArguments) if re.search("int|float", str(f.type))}
+    training = {
+        name: _number(value) if isinstance(value, str) and name in numbers else value
+        for name, value in training.items()
+    }
     # YAML takes a bare `no` for false.
     training |= {name: "no" for name in training if name.endswith("_strategy") and training[name] is False}
     _check_kinds(training)

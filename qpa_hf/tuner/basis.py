@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from qpa_hf.generator import Bank, scaled_bases
+from qpa_hf.modes import evaluating
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.slots import PREFIX, slots_of
 
@@ -162,18 +163,15 @@ def _gradients(
 @contextmanager
 def _untouched(model: nn.Module) -> Iterator[None]:
     """Switch dropout off, and leave modes and gradients as they were."""
-    modes = {module: module.training for module in model.modules()}
     gradients = {parameter: parameter.grad for parameter in model.parameters()}
-    model.eval()
     for parameter in gradients:
         parameter.grad = None
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         for parameter, gradient in gradients.items():
             parameter.grad = gradient
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _first(dataloader: Iterable[Mapping[str, Any]], n_examples: int) -> Iterator[Mapping[str, Any]]:

@@ -82,7 +82,7 @@ def check(config: Any) -> None:
 
 def _check_widths(config: Any) -> None:
     widths = config.mapping_widths
-    if not isinstance(widths, (tuple, list)) or any(not isinstance(w, int) or w < 1 for w in widths):
+    if not isinstance(widths, (tuple, list)) or not all(type(w) is int and w > 0 for w in widths):
         raise ValueError(f"`mapping_widths`={widths!r} is not allowed. Set it to a tuple of whole numbers above 0.")
     if config.activation != "none" and not widths:
         raise ValueError(

@@ -54,6 +54,13 @@ def test_inspect_tells_both_forms_apart(qpa, native, tmp_path):
     )
 
 
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+@pytest.mark.parametrize("targets", [["q_proj"], r".*\.[qv]_proj"], ids=str)
+def test_inspect_names_the_targets_as_they_were_given(qpa, targets, tmp_path):
+    adapted("llama", target_modules=targets).save_pretrained(tmp_path)
+    assert json.loads(qpa("inspect", tmp_path, "--json").out)["target_modules"] == targets
+
+
 @pytest.mark.parametrize("arguments", [("materialize", "nothing", "adapter"), ("inspect", "native")], ids=str)
 def test_wrong_input_is_one_sentence_and_code_2(qpa, arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

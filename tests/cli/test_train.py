@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
-from peft import PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from qpa_hf import generate
 from qpa_hf.demo.arms import BASE
 from qpa_hf.evaluation import perplexity, text_blocks
 from qpa_hf.training import read_data, read_settings, run
@@ -168,13 +169,34 @@ def test_bad_input_of_an_evaluation_is_named(qpa, book, options, message):
     assert (result.code, message in result.err) == (2, True)
 
 
-def test_yamls_no_is_a_strategy():
-    assert (
-        read_settings(None, None, ["training.save_strategy=no"], model=str(BASE), data={"train": ["a.txt"]}).training[
-            "save_strategy"
-        ]
-        == "no"
+@pytest.mark.parametrize(
+    ("name", "written", "value"),
+    [
+        ("save_strategy", "no", "no"),  # which YAML takes for false
+        ("learning_rate", "1e-3", 1e-3),  # which YAML takes for a text
+        ("max_steps", "'100'", 100),
+        ("run_name", "'007'", "007"),
+    ],
+)
+def test_training_settings_are_what_is_meant(name, written, value, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"training: {{{name}: {written}}}\n", encoding="utf-8")
+    found = read_settings(file, model=str(BASE), data={"train": ["a.txt"]}).training[name]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+def test_evaluate_takes_the_native_form_of_any_method(qpa, book, tmp_path):
+    base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    model = get_peft_model(
+        base, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
     )
+    model = generate(model, start="authors", chunk_size=64)
+    model.save_pretrained(tmp_path)
+    options = ("--text", book, "--block-length", 32, "--json")
+    found = json.loads(qpa("evaluate", BASE, "--adapter", tmp_path, *options).out)
+    blocks = text_blocks(AutoTokenizer.from_pretrained(BASE), [book.read_text(encoding="utf-8")], 32)
+    assert found["perplexity"] == perplexity(model, blocks)
 
 
 def test_evaluate_equals_the_library(qpa, book):

@@ -29,6 +29,7 @@ BAD = {
     "constant": ({"constant": -1}, "`constant`=-1 is not allowed"),
     "too many classes": ({"n_classes": 33}, "told apart by 6 measured qubits"),
     "shots": ({"shots": 0}, "`shots`=0 is not allowed"),
+    "shots that are no number": ({"shots": True}, "`shots`=True is not allowed"),
     "noise": ({"noise": "moon"}, "'moon' has no snapshot"),
 }
 
