@@ -53,6 +53,16 @@ def _gradient(n_values: int, family: str = "QPA, gradient", control_of: str | No
     return Arm(family, config, control_of)
 
 
+def _default(r: int, family: str = "QPA, gradient", control_of: str | None = None, **fields: Any) -> Arm:
+    """The defaults on gradient bases, where the rank alone decides the sizes; fields are only a control's."""
+
+    def config(targets: Targets, seed: int) -> PeftConfig:
+        own = {"r": r, "lora_alpha": r, "init_seed": seed, "basis": "gradient"}
+        return QPAConfig(target_modules=targets.modules, task_type=targets.task_type, **own, **fields)
+
+    return Arm(family, config, control_of)
+
+
 def _with_controls(name: str, make: Any, *sizes: Any, **fields: Any) -> dict[str, Arm]:
     controls = {
         f"{name}, {control}": make(*sizes, family="control", control_of=name, **(fields | changes))
@@ -73,6 +83,8 @@ QPA: dict[str, Arm] = {
         for name, arm in _with_controls(f"QPA gradient {chunk}", _gradient, CORES, chunk_size=chunk, **FEW).items()
     },
     "QPA gradient 2,048": _gradient(40_000, chunk_size=2048, **FEW),
+    **_with_controls("QPA gradient r=20", _default, 20),
+    **{f"QPA gradient r={r}": _default(r) for r in (10, 14, 26, 32, 64)},
     **{
         f"gradient, direct {n:,}": _gradient(n, family="direct", source="direct")
         for n in (600, 1200, 2400, CORES, 20_000)

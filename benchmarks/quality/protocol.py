@@ -19,7 +19,7 @@ from benchmarks.quality.arms import BASE
 from benchmarks.quality.runs import Job, Row, execute, settle
 from benchmarks.quality.task import Task
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 TUNING_SEED = 0  # the seeds that are reported start after it
 
 
