@@ -35,7 +35,10 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     """
     weights = Path(folder) / SAFETENSORS_WEIGHTS_NAME
     if not weights.exists():
-        raise FileNotFoundError(f"There is no {SAFETENSORS_WEIGHTS_NAME} in {folder}. Pass a saved QPA adapter.")
+        raise FileNotFoundError(
+            f"There is no {SAFETENSORS_WEIGHTS_NAME} in {folder}. Pass an adapter that was saved with "
+            "`safe_serialization`=True, the default."
+        )
     check_complete(folder)
     return load_file(weights)
 

@@ -70,6 +70,7 @@ def materialize(
 
     Raises:
         TypeError: if `model_or_path` is neither a PEFT model nor a path.
+        FileNotFoundError: if the path holds no weights in safetensors' format.
         ValueError: if the adapter is not a QPA adapter, is incomplete or not finite, or if `path` is no place for it.
         RuntimeError: if what was read back differs from what was written, and `path` is left as it was; or if
             DeepSpeed's ZeRO-3 keeps the model's numbers.

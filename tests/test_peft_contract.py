@@ -192,6 +192,45 @@ def test_switching_adapters_switches_values_and_gradients():
     assert torch.equal(logits(model, "llama"), first)
 
 
+def trainable(model, name):
+    return {p.requires_grad for p in model.base_model.lora_qpa[name].parameters()}
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_other_adapters_that_come_and_go_leave_an_adapter_trainable_or_not(is_trained, tmp_path):
+    adapted("llama", target_modules=["q_proj"], **LM).save_pretrained(tmp_path)
+    model = PeftModel.from_pretrained(build("llama"), tmp_path, is_trainable=not is_trained)
+    model.base_model.set_adapter("default", inference_mode=not is_trained)
+    model.load_adapter(tmp_path, "b", is_trainable=not is_trained)
+    assert trainable(model, "default") == {is_trained}
+    model.delete_adapter("b")
+    assert trainable(model, "default") == {is_trained}
+
+
+def test_one_configuration_serves_two_models(tmp_path):
+    config = QPAConfig(r=2, target_modules=["q_proj"], chunk_size=16, **LM)
+    first = get_peft_model(build("llama"), config)
+    wider = build("llama")
+    wider.model.layers[0].self_attn.q_proj = nn.Linear(16, 32, bias=False)
+    get_peft_model(wider, config)
+    first.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(build("llama"), tmp_path)
+    assert torch.equal(logits(loaded, "llama"), logits(first, "llama"))
+
+
+def test_an_adapter_made_in_inference_mode_can_be_used():
+    with torch.inference_mode():
+        model = adapted("llama", target_modules=["q_proj"], **LM)
+        expected = logits(model, "llama")
+    assert torch.equal(logits(model, "llama"), expected)
+
+
+def test_magnitudes_without_base_weights_are_refused():
+    config = QPAConfig(target_modules=["q_proj"], use_dora=True, **LM)
+    with pytest.raises(ValueError, match="Set `low_cpu_mem_usage`=False"):
+        get_peft_model(build("llama"), config, low_cpu_mem_usage=True)
+
+
 def test_both_adapters_active():
     model = two_adapters()
     first = logits(model, "llama")
@@ -301,6 +340,13 @@ def test_trained_biases_are_saved(bias, tmp_path):
 def test_trained_biases_are_refused_where_peft_would_lose_them():
     with pytest.raises(ValueError, match="peft 0.21"):
         adapted("bert", target_modules=["query"], bias="all")
+
+
+@pytest.mark.skipif(IS_OLD, reason="peft < 0.21 has no such hook")
+def test_conversion_for_another_initial_model_is_refused(tmp_path):
+    model = adapted("llama", target_modules=["q_proj"], **LM)
+    with pytest.raises(ValueError, match="QPA has none of"):
+        model.save_pretrained(tmp_path, path_initial_model_for_weight_conversion=str(tmp_path / "initial"))
 
 
 def test_data_parallel_is_refused():

@@ -89,13 +89,14 @@ def assert_close(found, expected):
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("use_reentrant", [True, False])
 @pytest.mark.parametrize("settings", [{"use_dora": True}, {"basis": "gradient", "chunk_size": 4}], ids=str)
-def test_gradients_are_the_same_under_reentrant_checkpointing(settings):
+def test_gradients_are_the_same_under_checkpointing(settings, use_reentrant):
     results = []
     for checkpointing in (False, True):
         model = adapted("llama", target_modules=TARGETS, **settings, **LM)
         if checkpointing:
-            checkpointed(model, use_reentrant=True)
+            checkpointed(model, use_reentrant)
         loss_of(model, use_cache=False).backward()
         results.append(gradients(model))
     assert_close(results[1], results[0])

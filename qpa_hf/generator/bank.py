@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import Variable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed.tensor import DTensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from qpa_hf.generator.basis import Basis
 from qpa_hf.generator.generator import Generator
@@ -18,6 +19,25 @@ from qpa_hf.generator.generator import Generator
 
 def _unchanged(x: Any) -> Any:
     return x
+
+
+class _Steps:
+    """Counts the steps of all optimizers: some write new numbers without a parameter's version telling so."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def __call__(self, *_: Any) -> None:
+        self.n += 1
+
+
+_steps = _Steps()
+register_optimizer_step_post_hook(_steps)
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor has been written; one that was made in inference mode does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class _Same:
@@ -80,6 +100,8 @@ class Bank:
         self._constant_key: Any = None
         self._versions: list[int] = []  # of the constants, which nobody else may write
         self._leaves: dict[int, Tensor] = {}  # what readers inside a backward pass were given
+        self._trained: list[bool] = []  # which live tensors have a graph; a frozen basis has none
+        self._drawn_for: Any = None  # the state of training for which the circuits were last measured
         self._traced: list[Tensor] | None = None  # torch.compile's, valid within one traced forward
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,10 +119,12 @@ class Bank:
     def begin_forward(self) -> None:
         """Call at the start of a forward of the whole model: with gradients on, generate anew.
 
-        A step of training measures the circuits with other shots; evaluation keeps those of the last step.
+        A step of training measures the circuits with other shots, once for all its forwards, since a checkpointed
+        block must find again what it has read; evaluation keeps those of the last step.
         """
         if torch.compiler.is_compiling():
-            self._draw_anew()
+            if self._is_training():
+                self.generator.draw_anew()
             self._traced = self._shaped(self.generator(self.sizes))
         elif torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
             self._draw_anew()
@@ -109,8 +133,15 @@ class Bank:
             self._live, self._leaves, self._constant = None, {}, None
 
     def _draw_anew(self) -> None:
-        if self.generator.training and torch.is_grad_enabled() and self._is_trainable():
+        if not self._is_training():
+            return
+        state = (_steps.n, [_version(p) for p in self.generator.parameters(recurse=False)])
+        if state != self._drawn_for:
+            self._drawn_for = state
             self.generator.draw_anew()
+
+    def _is_training(self) -> bool:
+        return self.generator.training and torch.is_grad_enabled() and self._is_trainable()
 
     def end_forward(self) -> None:
         """Call at the end of a forward of the whole model."""
@@ -145,12 +176,12 @@ class Bank:
             # Tensors made in inference mode could not be used in a later forward with gradients.
             with torch.inference_mode(False), torch.no_grad():
                 self._constant, self._constant_key = self._generate()[0], key
-                self._versions = [tensor._version for tensor in self._constant]
+                self._versions = [_version(tensor) for tensor in self._constant]
         return self._constant
 
     def _unwritten(self, index: int) -> Tensor:
         tensor = self._constants()[index]
-        if tensor._version != self._versions[index]:
+        if _version(tensor) != self._versions[index]:
             self._clear()
             raise RuntimeError(
                 "A generated tensor was written in place, which changes nothing: its values come from the generator. "
@@ -163,7 +194,7 @@ class Bank:
 
     def _key(self) -> tuple[Any, ...]:
         tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
-        return (self.generator.epoch, *((_Same(t), t._version, t.requires_grad) for t in tensors))
+        return (self.generator.epoch, *((_Same(t), _version(t), t.requires_grad) for t in tensors))
 
     def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         if self.basis is not None:
@@ -189,6 +220,7 @@ class Bank:
 
     def _generate_live(self) -> list[Tensor]:
         slots, node = self._generate()
+        self._trained = [slot.requires_grad for slot in slots]
         bank = weakref.ref(self)
 
         def forget(_: Any) -> None:
@@ -204,7 +236,7 @@ class Bank:
             Variable._execution_engine.queue_callback(self._backward_from_leaves)
         if index not in self._leaves:
             source = self._live[index] if self._live is not None else self._unwritten(index)
-            self._leaves[index] = source.detach().requires_grad_()
+            self._leaves[index] = source.detach().requires_grad_(not self._trained or self._trained[index])
         return self._leaves[index]
 
     def _backward_from_leaves(self) -> None:

@@ -75,8 +75,9 @@ class QPAConfig(LoraConfig):
         max_jobs (`int`, *optional*): Jobs to submit at most.
         max_shots (`int`, *optional*): Shots to submit at most, over all circuits of all jobs.
         shots (`int` or `str`, *optional*): Measurements of each circuit in a step; `"20x"` is 20 for each basis state,
-            None the exact probabilities. Each step of training draws anew. Evaluating, saving and materializing use
-            the last step's draw, whose number is saved, so that one checkpoint is one adapter.
+            None the exact probabilities. Each step of training draws anew, once for all its forwards (of a model
+            compiled as a whole, each forward does). Evaluating, saving and materializing use the last step's draw,
+            whose number is saved, so that one checkpoint is one adapter.
         gradient (`str`, *optional*): How the angles' gradient is estimated: `"exact"` (the backward pass of the
             simulation, at the measured values: a simulator's privilege), `"parameter_shift"` (two more circuits for
             each angle), `"spsa"` (random directions) or `"none"` (for `optimize_angles`). None is `"exact"` without

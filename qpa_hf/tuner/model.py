@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -48,6 +49,7 @@ class QPAModel(LoraModel):
     """
 
     peft_config: dict[str, Any]
+    _is_merged = False
     uses_shared_state = True  # newer versions of PEFT refuse `inject_adapter_in_model` by it
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
@@ -66,8 +68,22 @@ class QPAModel(LoraModel):
     def _plain_adapters(self) -> set[str]:
         return self.__dict__.setdefault("_not_generated", set())
 
+    @classmethod
+    def _convert_state_dict_for_initial_model(cls, *_: Any) -> dict[str, Tensor]:
+        raise ValueError(
+            "`path_initial_model_for_weight_conversion` is for initialisations that change the base model, which QPA "
+            "has none of. Leave it out; `qpa_hf.materialize` writes a plain LoRA."
+        )
+
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        config = self.peft_config[adapter_name]
+        if isinstance(config, QPAConfig) and config.layout is not None and not config._is_loaded:
+            # Another model has this configuration, and its layout is in it.
+            self.peft_config[adapter_name] = copy.copy(config)
+        trained = [(p, p.requires_grad) for bank in self._banks.values() for p in bank.generator.parameters()]
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+        for parameter, is_trained in trained:
+            parameter.requires_grad_(is_trained)
         if adapter_name in self._plain_adapters:
             return
         try:
@@ -94,6 +110,11 @@ class QPAModel(LoraModel):
             for slot, parameter, *_ in targets
             if slot.frozen_part == "magnitude" and parameter.device.type != "meta"
         }
+        if not config._is_loaded and len(magnitudes) < sum(slot.frozen_part == "magnitude" for slot in slots):
+            raise ValueError(
+                "`use_dora` takes a new adapter's magnitudes from the base weights, which `low_cpu_mem_usage`=True "
+                "leaves without values. Set `low_cpu_mem_usage`=False."
+            )
         bank = build_bank(config, slots, magnitudes)
         if not config._is_loaded:
             warn_if_wasteful(config, bank)
@@ -105,7 +126,7 @@ class QPAModel(LoraModel):
         attach(bank, targets, adapter_name)
         self.lora_qpa[adapter_name] = bank.generator.to(device)
         self._banks[adapter_name] = bank
-        self._sync_requires_grad()
+        self._train([adapter_name])
 
     def _check_new_adapter_config(self, config: Any) -> None:
         super()._check_new_adapter_config(config)
@@ -123,7 +144,9 @@ class QPAModel(LoraModel):
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         # Every forward of a PeftModel passes through here; without a `task_type` it does not call this module's own.
         refuse_replica(self)
-        banks = [self._banks[name] for name in self.active_adapters if name in self._banks]
+        # What is merged must be taken out as it was put in, so nothing may change meanwhile.
+        active = [] if self._is_merged else self.active_adapters
+        banks = [self._banks[name] for name in active if name in self._banks]
         for bank in banks:
             bank.begin_forward()
         with super()._enable_peft_forward_hooks(*args, **kwargs):
@@ -143,9 +166,20 @@ class QPAModel(LoraModel):
         """
         return tensors_of(whole_bank(self._banks[adapter_name]), slots_of(self.peft_config[adapter_name].layout))
 
-    def _sync_requires_grad(self) -> None:
-        for name, bank in self._banks.items():
-            bank.generator.requires_grad_(name in self.active_adapters and not self.peft_config[name].inference_mode)
+    def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
+        super().merge_adapter(*args, **kwargs)
+        self._is_merged = True
+
+    def unmerge_adapter(self) -> None:
+        super().unmerge_adapter()
+        self._is_merged = False
+
+    def _train(self, adapter_names: Iterable[str]) -> None:
+        """Let the generators of these adapters be trained if they are active and not loaded for inference."""
+        for name in adapter_names:
+            if name in self._banks:
+                is_trained = name in self.active_adapters and not self.peft_config[name].inference_mode
+                self._banks[name].generator.requires_grad_(is_trained)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         super().set_adapter(adapter_name, inference_mode=inference_mode)
@@ -159,11 +193,12 @@ class QPAModel(LoraModel):
                 self._banks[name].generator.requires_grad_(requires_grad)
 
     def delete_adapter(self, adapter_name: str) -> None:
+        before = set(self.active_adapters)
         super().delete_adapter(adapter_name)
         self._plain_adapters.discard(adapter_name)
         if self._banks.pop(adapter_name, None) is not None:
             del self.lora_qpa[adapter_name]
-        self._sync_requires_grad()
+        self._train(set(self.active_adapters) - before)
 
     def add_weighted_adapter(
         self, adapters: list[str], weights: list[float], adapter_name: str, *args: Any, **kwargs: Any

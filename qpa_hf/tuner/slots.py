@@ -52,7 +52,7 @@ def _parameters(model: nn.Module, adapter_name: str) -> Iterator[tuple[str, nn.P
     for module_name, layer in model.named_modules():
         if not isinstance(layer, LoraLayer):
             continue
-        for container in layer.adapter_layer_names:
+        for container in dict.fromkeys(layer.adapter_layer_names):  # PEFT's DoRA names its container twice
             entries = getattr(layer, container, {})
             if adapter_name not in entries:
                 continue

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import islice
 
 import pytest
 import torch
@@ -31,21 +32,35 @@ def generator(model):
     return model.base_model.lora_qpa["default"]
 
 
-def trained(model, n_steps=2):
-    """Take steps, so that the draw is not the first one."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+def steps(model, rate, callee=None):
+    """Train without end, and yield the loss of each step."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=rate)
     model.train()
-    for _ in range(n_steps):
-        loss_of(model).backward()
+    while True:
+        loss = loss_of(model if callee is None else callee, use_cache=False)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        yield loss.item()
+
+
+def trained(model, n_steps=2):
+    """Take steps, so that the draw is not the first one."""
+    list(islice(steps(model, 1e-2), n_steps))
     return model
 
 
 def test_each_training_step_measures_anew():
-    model = measured().train()
-    losses = [loss_of(model).item() for _ in range(3)]
-    assert len(set(losses)) == 3
+    assert len(set(islice(steps(measured(), 0.0), 3))) == 3
+
+
+def test_the_forwards_of_one_step_share_its_draw():
+    model = trained(measured(), 1)
+    losses = [loss_of(model) for _ in range(2)]
+    for loss in losses:
+        loss.backward()
+    assert losses[0] == losses[1]
+    assert int(generator(model).draw) == 2
 
 
 def test_a_model_without_a_task_measures_anew_as_well():
@@ -115,7 +130,7 @@ def test_activation_checkpointing_recomputes_the_same_draw(gradient, use_reentra
         model = measured(gradient=gradient).train()
         if is_checkpointing:
             checkpointed(model, use_reentrant)
-        loss_of(model, use_cache=False).backward()
+        (loss_of(model, use_cache=False) + loss_of(model, use_cache=False)).backward()  # a model of two towers
         results.append(gradients(model))
     assert_close(results[1], results[0])
 
@@ -127,9 +142,19 @@ def test_a_compiled_model_draws_anew_and_the_same(gradient):
     for is_compiled in (False, True):
         model = measured(gradient=gradient).train()
         callee = torch.compile(model, fullgraph=True, backend="aot_eager") if is_compiled else model
-        results.append([loss_of(callee, use_cache=False).item() for _ in range(2)])
+        results.append(list(islice(steps(model, 0.0, callee), 2)))
     assert results[1] == pytest.approx(results[0], abs=1e-5)
     assert results[0][0] != pytest.approx(results[0][1], abs=1e-5)
+
+
+def test_what_was_merged_is_taken_out_again():
+    model = trained(measured())
+    layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj").base_layer
+    before = layer.weight.clone()
+    model.merge_adapter()
+    model.generate(input_ids=torch.arange(8)[None], max_new_tokens=2, pad_token_id=0)  # in train mode
+    model.unmerge_adapter()
+    torch.testing.assert_close(layer.weight, before, rtol=0, atol=1e-6)
 
 
 def test_bfloat16_leaves_the_draw_alone():
