@@ -1,5 +1,5 @@
 VENV ?= .venv
-PY := $(VENV)/bin/python
+PY = $(VENV)/bin/python
 EXTRAS ?= dev,noise,plots,quality,quantised,quantum-train
 
 .PHONY: install develop test lint demo contract torchquantum clean
@@ -32,10 +32,11 @@ demo: install
 	HF_HUB_OFFLINE=1 $(PY) -m qpa_hf.demo
 
 # The PEFT contract on every supported version of peft, each in an environment of its own.
-contract: develop
+contract:
 	bash .ci/contract
 
-# TorchQuantum, the paper's simulator, which needs an environment of its own: make torchquantum VENV=.venv-torchquantum
+# TorchQuantum, the paper's simulator, which needs an environment of its own.
+torchquantum: VENV = .venv-torchquantum
 torchquantum:
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0

@@ -238,6 +238,7 @@ def main() -> None:
     rows = [compare(ansatz, n_qubits, options) for ansatz in ANSATZE for n_qubits in options.qubits]
     judged = targets(rows, memory_rows, options.device)
     config = {"depth": DEPTH, "qubits": list(options.qubits), "dtype": "float32"}
+    config |= {"memory_qubits": list(options.memory_qubits)}
     record.write(options, config, missing(), {"rows": rows, "memory": memory_rows}, judged)
     plot(rows, memory_rows, options.output.with_suffix(".png"))
     record.show(tables(rows, memory_rows), judged, missing(), options.output)

@@ -44,7 +44,7 @@ class PretrainConfig:
     """Settings of one pretraining run; together with the text they determine it."""
 
     output: str = field(metadata={"help": "folder that receives the model, the tokenizer and the record"})
-    books: str = field(default="../shared/data/books", metadata={"help": "folder of .txt files, one book each"})
+    books: str = field(default="data/books", metadata={"help": "folder of .txt files, one book each"})
     checkpoints: str = field(default="build/pretrain_base", metadata={"help": "folder for resumable checkpoints"})
     n_layer: int = field(default=3, metadata={"help": "transformer blocks"})
     n_embd: int = field(default=192, metadata={"help": "hidden size"})

@@ -16,7 +16,7 @@ from benchmarks.heads.study import Data, Study
 
 
 def study(
-    data: Annotated[Path, typer.Option(help="Folder of sst2/.")] = Path("../shared/data"),
+    data: Annotated[Path, typer.Option(help="Folder of sst2/.")] = Path("data"),
     output: Annotated[Path, typer.Option(help="JSON file; table and plot lie beside it.")] = report.OUTPUT,
     build: Annotated[Path, typer.Option(help="Folder for embeddings and each run's own file.")] = Path("build/heads"),
     seeds: Annotated[int, typer.Option(min=1, help="Reported runs of each arm on each part.")] = 5,

@@ -26,7 +26,7 @@ def study(
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(TASKS)}; repeat. All if none.")] = None,
     quick: Annotated[bool, typer.Option(help="A miniature, to see that it runs; its numbers say nothing.")] = False,
-    data: Annotated[Path, typer.Option(help="Folder of sst2/ and wikitext-2/.")] = Path("../shared/data"),
+    data: Annotated[Path, typer.Option(help="Folder of sst2/ and wikitext-2/.")] = Path("data"),
     output: Annotated[Path | None, typer.Option(help="Folder for JSON, tables and pictures.")] = None,
     build: Annotated[Path, typer.Option(help="Folder for each run's own file and cached data.")] = BUILD,
 ) -> None:

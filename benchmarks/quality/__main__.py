@@ -34,7 +34,7 @@ def bench(
     quick: Annotated[bool, typer.Option(help="Few arms, rates and steps: 10 minutes on 2 cores.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes beside each other, each with one thread.")] = 1,
     device: Annotated[str, typer.Option(help="Where torch computes; cuda if there is one.")] = "",
-    data: Annotated[Path, typer.Option(help="Folder of sst2/ and wikitext-2/.")] = Path("../shared/data"),
+    data: Annotated[Path, typer.Option(help="Folder of sst2/ and wikitext-2/.")] = Path("data"),
     output: Annotated[Path | None, typer.Option(help="Folder for tables, plots and the merged JSON.")] = None,
     report_only: Annotated[
         bool, typer.Option(help="Run nothing, only report anew what the output folder has.")

@@ -73,6 +73,17 @@ def summary(records: list[Record]) -> str:
     )
 
 
+def commit() -> str | None:
+    """Return the checked-out commit, None where this code was installed from elsewhere."""
+    here, git = Path(__file__), shutil.which("git")
+
+    def ask(*question: str) -> str:
+        command = [str(git), "-C", str(here.parent), *question]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    return ask("rev-parse", "--short", "HEAD") if git and ask("ls-files", here.name) else None
+
+
 def write_result(path: Path, records: list[Record], ratios: dict[str, float], steps: int, found: float) -> None:
     """Write everything that the table and the sentences below it are made of, with settings, seed and versions."""
     result = {
@@ -83,6 +94,7 @@ def write_result(path: Path, records: list[Record], ratios: dict[str, float], st
         "perplexity_without_qpa_hf": found,
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "qpa-hf")}
         | {"python": platform.python_version()},
+        "commit": commit(),
     }
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

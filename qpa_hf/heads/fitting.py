@@ -20,7 +20,7 @@ def fit_head(
     learning_rate: float,
     batch_size: int,
     seed: int = 0,
-) -> float:
+) -> None:
     """Minimise the cross-entropy by Adam, with a learning rate that falls to zero along a cosine.
 
     Args:
@@ -31,9 +31,6 @@ def fit_head(
         learning_rate: the first one.
         batch_size: rows at a time.
         seed: of their order.
-
-    Returns:
-        The last epoch's mean loss, in nats.
     """
     rng = seeded(seed, "order")
     optimizer = torch.optim.Adam([p for p in head.parameters() if p.requires_grad], lr=learning_rate)
@@ -41,13 +38,10 @@ def fit_head(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     head.train()
     for _ in range(n_epochs):
-        total = 0.0
         for rows in torch.randperm(len(labels), generator=rng).to(labels.device).split(batch_size):
             loss = F.cross_entropy(head(embeddings[rows]), labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            total += loss.item() * len(rows)
     head.eval()
-    return total / len(labels)
