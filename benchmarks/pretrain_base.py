@@ -32,6 +32,8 @@ from transformers import (
     set_seed,
 )
 
+from qpa_hf.training.run import last_checkpoint
+
 END_OF_TEXT = "<|endoftext|>"
 RECORD_NAME = "pretraining.json"
 LOCAL_PATHS = ("books", "output", "checkpoints")
@@ -188,12 +190,6 @@ def training_arguments(config: PretrainConfig, folder: Path) -> TrainingArgument
         logging_steps=50,
         report_to="none",
     )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """Return the newest *complete* checkpoint: Trainer writes trainer_state.json last."""
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
 def pretrain(config: PretrainConfig) -> dict:

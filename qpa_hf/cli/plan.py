@@ -32,9 +32,8 @@ def plan(
     lora: dict[str, Any] = {"r": r, "target_modules": targets, "task_type": task_type}
     lora |= {"shots": int(shots) if shots and shots.isdecimal() else shots}
     lora |= {"backend": "ibm", "device": device} if device else {}
-    sizes = chunk_size or [QPAConfig().chunk_size]
-    config = QPAConfig.paper(sizes[0], **lora) if paper else QPAConfig(chunk_size=sizes[0], **lora)
-    result = plan_costs(config, model, sizes, steps)
+    config = QPAConfig.paper(**lora) if paper else QPAConfig(**lora)
+    result = plan_costs(config, model, chunk_size, steps)
     print(json.dumps(result.to_dict(), indent=2) if as_json else result)
 
 

@@ -24,8 +24,9 @@ from transformers import (
 )
 
 from qpa_hf import QPAConfig, materialize
+from qpa_hf.checkpoint import write_text
 from qpa_hf.demo.fresh import perplexity
-from qpa_hf.training.run import QuietProgress, last_checkpoint
+from qpa_hf.training.run import QuietProgress, last_checkpoint, train_or_resume
 
 BASE = Path(__file__).parent / "base"
 SEED = 0
@@ -113,7 +114,7 @@ def run(arm: Arm, folder: Path, train: Tensor, held_out: Tensor, steps: int) -> 
     before = perplexity(model, held_out)
     checkpoints = folder / f"run-{mark}"
     trainer = trainer_for(arm, model, checkpoints, train, steps)
-    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    train_or_resume(trainer, last_checkpoint(checkpoints))
     after = perplexity(model, held_out)
     native, plain = folder / "native", folder / "adapter"
     model.save_pretrained(str(native))
@@ -132,9 +133,7 @@ def run(arm: Arm, folder: Path, train: Tensor, held_out: Tensor, steps: int) -> 
         losses=losses,
         fingerprint=mark,
     )
-    partial = finished.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
-    partial.replace(finished)
+    write_text(finished, json.dumps(asdict(record)))
     return record
 
 

@@ -180,11 +180,11 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         is_saved = arguments.save_strategy != "no"
         initialize_basis(model, batches, cache=folder / "bases.safetensors" if is_saved else None)
     before = perplexity(model, data.validation, progress=True)
-    _train_or_resume(trainer, last_checkpoint(folder))
+    train_or_resume(trainer, last_checkpoint(folder))
     return Finished(trainer, before, perplexity(model, data.validation, progress=True))
 
 
-def _train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
+def train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
     """Train to the end; from a checkpoint of the end Trainer would take one more step, so that one is only loaded."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / STATE_NAME)) if checkpoint else None
     if checkpoint is None or state is None or state.global_step < state.max_steps:

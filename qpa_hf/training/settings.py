@@ -84,7 +84,7 @@ class RunSettings:
         """
         settings = {"task_type": "CAUSAL_LM"} | self.adapter
         if settings.pop("paper", False):
-            return QPAConfig.paper(settings.pop("chunk_size", 2048), **settings)
+            return QPAConfig.paper(**settings)
         return QPAConfig(**settings)
 
     def to_yaml(self) -> str:

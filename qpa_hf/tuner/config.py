@@ -146,7 +146,7 @@ class QPAConfig(LoraConfig):
             self.trainable_token_indices = {}
 
     @classmethod
-    def paper(cls, chunk_size: int, **kwargs: Any) -> QPAConfig:
+    def paper(cls, chunk_size: int = 2048, **kwargs: Any) -> QPAConfig:
         """Return the paper's generator for one of its chunk sizes; keyword arguments override or add LoRA's fields.
 
         Trainable counts are exactly those of the paper. Two things in the authors' code are not copied: basis bits

@@ -61,13 +61,6 @@ def test_base_record_is_of_a_finished_run():
     assert record["held_out_cross_entropy"] < 0.6 * math.log(record["config"]["vocab_size"])
 
 
-def test_last_checkpoint_skips_one_that_was_cut_short(tmp_path):
-    for step in (2, 10):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    assert arms.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-
-
 def test_interruption_says_how_to_continue(tmp_path, monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
