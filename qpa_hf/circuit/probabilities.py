@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qpa_hf.circuit import folded, grouped, walsh
-from qpa_hf.circuit.ansatz import ANSATZE, Ansatz, angles_shape, find_ansatz
+from qpa_hf.circuit.ansatz import ANSATZE, Ansatz, find_ansatz
 
 # Measured growth of a process, as arrays of 2**n_qubits real numbers (a complex state is two), rounded up to the next
 # whole array: probabilities, their gradient, and a form's own.
@@ -133,8 +133,12 @@ def _propagate(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
 _traced_forward.register_autograd(_propagate, setup_context=_keep)
 
 
-def check_angles(angles: Tensor, ansatz: str) -> None:
-    """Raise what `probabilities` raises for a wrong type, ansatz, shape, or for angles that are not finite."""
+def flat_angles(angles: Tensor, ansatz: str) -> tuple[Tensor, torch.Size]:
+    """Return angles as (n_circuits, depth, rotations a layer, n_qubits), and the leading dimensions that they had.
+
+    Raises:
+        TypeError, ValueError: as `probabilities` does, for a wrong type, ansatz, shape, or angles that are not finite.
+    """
     n_rotations = len(find_ansatz(ansatz).rotations)
     if not isinstance(angles, Tensor) or angles.dtype not in (torch.float32, torch.float64):
         got = angles.dtype if isinstance(angles, Tensor) else type(angles).__name__
@@ -148,6 +152,8 @@ def check_angles(angles: Tensor, ansatz: str) -> None:
     is_checked = angles.device.type == "cpu" and not torch.compiler.is_compiling()
     if is_checked and not math.isfinite(angles.detach().sum().item()):  # half the operations of isfinite().all()
         raise ValueError("`angles` has NaN or infinite values; all must be finite. Lower the learning rate.")
+    depth, batch = shape[-layer_dims], angles.shape[:-layer_dims]
+    return angles.reshape(math.prod(batch), depth, n_rotations, shape[-1]), batch
 
 
 def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype: torch.dtype = torch.float32) -> int:
@@ -224,12 +230,9 @@ def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None 
         >>> probabilities(torch.tensor([[torch.pi, 0.0]])).round(decimals=3)  # |00> -> |10> -> |11>
         tensor([0., 0., 0., 1.])
     """
-    check_angles(angles, ansatz)
-    n_rotations, n_qubits = len(ANSATZE[ansatz].rotations), angles.shape[-1]
-    layer_dims = len(angles_shape(ansatz, 1, n_qubits))
-    batch, depth = angles.shape[:-layer_dims], angles.shape[-layer_dims]
-    check_memory(n_qubits, depth, math.prod(batch), ansatz, str(angles.device), angles.dtype)
-    flat = angles.reshape(-1, depth, n_rotations, n_qubits)
+    flat, batch = flat_angles(angles, ansatz)
+    n_circuits, depth, _, n_qubits = flat.shape
+    check_memory(n_qubits, depth, n_circuits, ansatz, str(angles.device), angles.dtype)
     if torch.compiler.is_compiling():
         p = _traced_forward(flat, ansatz)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 from types import ModuleType
@@ -10,8 +9,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from qpa_hf.circuit.ansatz import ANSATZE, angles_shape
-from qpa_hf.circuit.probabilities import check_angles
+from qpa_hf.circuit.ansatz import ANSATZE
+from qpa_hf.circuit.probabilities import flat_angles
 
 # What TorchQuantum 0.1.8 needs and does not install, or installs in a version that it does not work with, by what its
 # failed import says; the first that matches.
@@ -66,13 +65,10 @@ def torchquantum_probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states
         TypeError: if `angles` is not a float32 or float64 tensor.
         ValueError: for an unknown ansatz, a wrong shape, or angles that are not finite.
     """
-    check_angles(angles, ansatz)
+    layers, batch = flat_angles(angles, ansatz)
     tq = load_torchquantum()
     gates = {"x": tq.functional.rx, "y": tq.functional.ry, "z": tq.functional.rz}
     rotations, n_qubits = ANSATZE[ansatz].rotations, angles.shape[-1]
-    layer_dims = len(angles_shape(ansatz, 1, n_qubits))
-    batch, depth = angles.shape[:-layer_dims], angles.shape[-layer_dims]
-    layers = angles.reshape(math.prod(batch), depth, len(rotations), n_qubits)
     with torch.autocast(angles.device.type, enabled=False):
         device = tq.QuantumDevice(n_wires=n_qubits, bsz=len(layers), device=angles.device)
         for layer in layers.unbind(1):

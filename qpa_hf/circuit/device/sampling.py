@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 from torch import Tensor
 
-from qpa_hf.circuit.ansatz import angles_shape
 from qpa_hf.circuit.device.circuits import count_bits, device_circuit
 from qpa_hf.circuit.device.ledger import Ledger, job_key
 from qpa_hf.circuit.device.machines import Machine, find_machine
-from qpa_hf.circuit.probabilities import check_angles
+from qpa_hf.circuit.probabilities import flat_angles
 
 FIRST_POLL, LONGEST_POLL = 0.01, 10.0  # seconds between two questions whether a job is done
 UNUSABLE = ("ERROR", "FAILED", "CANCELLED")  # states of a job that will never have a result
@@ -151,13 +149,11 @@ def sample(
         TimeoutError: if a job has no result in time.
         ValueError: for an unknown device or ansatz, a circuit wider than the device, no shots, or wrong angles.
     """
-    check_angles(angles, ansatz)
+    layers, batch = flat_angles(angles, ansatz)
     if shots < 1:
         raise ValueError(f"`shots`={shots} is not allowed on a device. Use at least 1.")
-    n_qubits = angles.shape[-1]
-    layer_dims = len(angles_shape(ansatz, 1, n_qubits))
-    batch, depth = angles.shape[:-layer_dims], angles.shape[-layer_dims]
-    flat = angles.reshape(math.prod(batch), -1)  # (C, S * N)
+    _, depth, _, n_qubits = layers.shape
+    flat = layers.flatten(1)  # (C, S * N)
     ledger, key = Ledger(Path(folder)), job_key(angles, ansatz, shots, device, seed)
     counts = ledger.load(key)
     if counts is None:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qpa_hf.circuit.ansatz import ANSATZE, angles_shape
+from qpa_hf.circuit.ansatz import ANSATZE
 from qpa_hf.circuit.noise.channels import readout_matrix
 from qpa_hf.circuit.noise.snapshot import DEVICES, find_snapshot
-from qpa_hf.circuit.probabilities import check_angles
+from qpa_hf.circuit.probabilities import flat_angles
 
 FAKES = {"torino": "FakeTorino", "fez": "FakeFez"}
 # Level 1 merges neighbouring one-qubit gates and nothing else, so that all circuits of an ansatz have the same gates;
@@ -64,20 +64,20 @@ def qiskit_circuit(angles: Tensor, ansatz: str) -> Any:
     return circuit
 
 
-def transpile_circuits(circuits: list[Any], backend: Any, line: tuple[int, ...] | None) -> list[Any]:
+def transpile_circuits(circuits: list[Any], backend: Any, line: tuple[int, ...]) -> list[Any]:
     """Return circuits in the device's gates, scheduled as late as possible, with their idle times as delays.
 
     Args:
         circuits: all of the same number of qubits.
         backend: the device.
-        line: physical qubits of the circuits' qubits; the transpiler's choice if None.
+        line: physical qubits of the circuits' qubits.
     """
     from qiskit import transpile
 
     return transpile(
         circuits,
         backend,
-        initial_layout=None if line is None else list(line),
+        initial_layout=list(line),
         optimization_level=OPTIMIZATION_LEVEL,
         seed_transpiler=TRANSPILER_SEED,
         scheduling_method="alap",
@@ -166,12 +166,10 @@ def aer_probabilities(angles: Tensor, ansatz: str = "ry_cnot", device: str = "to
         TypeError: if `angles` is not a float32 or float64 tensor.
         ValueError: for an unknown ansatz or device, a wrong shape, or a circuit wider than the device.
     """
-    check_angles(angles, ansatz)
+    flat, batch = flat_angles(angles, ansatz)
     n_qubits = angles.shape[-1]
     simulator = aer_simulator(device, n_qubits)
     line, qubits = find_snapshot(device).line(n_qubits), find_snapshot(device).line_qubits(n_qubits)
-    layer_dims = len(angles_shape(ansatz, 1, n_qubits))
-    flat = angles.flatten(0, -layer_dims - 1) if angles.dim() > layer_dims else angles[None]
     circuits = transpile_circuits([qiskit_circuit(one, ansatz) for one in flat], fake_backend(device), line)
     for index, circuit in enumerate(circuits):
         circuits[index] = circuit.remove_final_measurements(inplace=False)
@@ -182,4 +180,4 @@ def aer_probabilities(angles: Tensor, ansatz: str = "ry_cnot", device: str = "to
     for index, qubit in enumerate(qubits):
         p = p.view(len(circuits), 2**index, 2, -1)
         p = readout_matrix(qubit.false_one, qubit.false_zero) @ p
-    return p.reshape(*angles.shape[:-layer_dims], -1)
+    return p.reshape(*batch, -1)

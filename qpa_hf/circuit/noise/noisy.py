@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from qpa_hf.circuit.ansatz import angles_shape
 from qpa_hf.circuit.noise.density import density_probabilities
 from qpa_hf.circuit.noise.snapshot import Snapshot, find_snapshot
 from qpa_hf.circuit.noise.trajectories import trajectory_probabilities
-from qpa_hf.circuit.probabilities import check_angles
+from qpa_hf.circuit.probabilities import flat_angles
 
 MAX_DENSITY_QUBITS = 10  # a density matrix of one qubit more takes four times as long
 N_TRAJECTORIES = 256
@@ -54,13 +51,11 @@ def noisy_probabilities(
         >>> p.argmax().item(), bool(0.9 < p[3] < 1)
         (3, True)
     """
-    check_angles(angles, ansatz)
+    layers, batch = flat_angles(angles, ansatz)
     snapshot, n_qubits = find_snapshot(device), angles.shape[-1]
     if n_trajectories < 1:
         raise ValueError(f"`n_trajectories`={n_trajectories} is not allowed. Use at least 1.")
-    layer_dims = len(angles_shape(ansatz, 1, n_qubits))
-    batch = angles.shape[: angles.dim() - layer_dims]
-    flat = angles.reshape(math.prod(batch), -1, n_qubits)  # (C, S, N)
+    flat = layers.flatten(1, 2)  # (C, S, N)
     with torch.autocast(angles.device.type, enabled=False):
         if n_qubits <= MAX_DENSITY_QUBITS:
             p = density_probabilities(flat, ansatz, snapshot)
