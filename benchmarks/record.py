@@ -126,6 +126,13 @@ def machine(device: str) -> dict[str, Any]:
     return machine | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
+def with_place(row: dict[str, Any], environments: list[Any]) -> dict[str, Any]:
+    """Return a row with the place of its environment in a list of all, to which a new one is added."""
+    if row["environment"] not in environments:
+        environments.append(row["environment"])
+    return {**row, "environment": environments.index(row["environment"])}
+
+
 def write(
     options: argparse.Namespace,
     config: dict[str, Any],

@@ -29,11 +29,7 @@ def write_runs(rows: list[Row], data: dict[str, int], path: Path) -> None:
         path: JSON file.
     """
     environments: list[Any] = []
-    lines = []
-    for row in rows:
-        if row["environment"] not in environments:
-            environments.append(row["environment"])
-        lines.append(json.dumps({**row, "environment": environments.index(row["environment"])}))
+    lines = [json.dumps(record.with_place(row, environments)) for row in rows]
     head = {"sentences": data, "tuning_seed": TUNING_SEED, "environments": environments}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(head)[:-1] + ',\n "runs": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n")

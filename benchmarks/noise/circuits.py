@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks import record
 from benchmarks.quality.runs import environment
 from qpa_hf.checkpoint import write_text
 
@@ -43,10 +44,8 @@ def write(found: list[Row], output: Path) -> None:
     environments: list[Any] = []
     lines = []
     for case in found:
-        if case["environment"] not in environments:
-            environments.append(case["environment"])
-        which = {"environment": environments.index(case["environment"])}
-        lines += [f"  {json.dumps(row | which)}" for row in case["rows"]]
+        placed = [record.with_place(row | {"environment": case["environment"]}, environments) for row in case["rows"]]
+        lines += [f"  {json.dumps(row)}" for row in placed]
     rows = ",\n".join(lines)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, f'{{\n "environments": {json.dumps(environments)},\n "rows": [\n{rows}\n ]\n}}\n')

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks import record
 from benchmarks.noise.parts import PARTS, Grid
 from benchmarks.noise.setting import Setting
 from benchmarks.quality import merged
@@ -81,10 +82,8 @@ def _gather(task: Task, grid: Grid, folder: Path, failed: dict[str, str]) -> mer
             continue
         row = json.loads(job.path.read_text(encoding="utf-8"))
         row.pop("config", None)
-        if row["environment"] not in environments:
-            environments.append(row["environment"])
         arms[job.arm] = {"family": "QPA", "control_of": None, "setting": asdict(job.setting)}
-        rows.append(row | {"environment": environments.index(row["environment"])})
+        rows.append(record.with_place(row, environments))
     arms |= {arm: {"family": "QPA", "control_of": None, "failed": why} for arm, why in failed.items()}
     return {
         "task": task.name,

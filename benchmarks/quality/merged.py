@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import record
 from benchmarks.quality import runs
 from benchmarks.quality.arms import ARMS
 from benchmarks.quality.rivals import WITHOUT_ARM
@@ -71,9 +72,7 @@ def write(path: Path, task: Task, protocol: dict[str, Any], rows: dict[str, list
             arms[arm]["failed"] = failed
             continue
         for row in own:
-            if row["environment"] not in environments:
-                environments.append(row["environment"])
-            kept.append({**row, "environment": environments.index(row["environment"])})
+            kept.append(record.with_place(row, environments))
     found = {
         "task": task.name,
         "settings": task.settings,

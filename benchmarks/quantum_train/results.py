@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks import record
 from benchmarks.quality import merged
 from benchmarks.quantum_train.arms import Arm, Plan
 from benchmarks.quantum_train.fitting import Row
@@ -58,10 +59,7 @@ class Results:
 
     def add(self, name: str, row: Row) -> Row:
         """Keep a run, and write all that there are."""
-        environments = self.content["environments"]
-        if row["environment"] not in environments:
-            environments.append(row["environment"])
-        kept = {"arm": name, **row, "environment": environments.index(row["environment"])}
+        kept = {"arm": name, **record.with_place(row, self.content["environments"])}
         self.content["runs"].append(kept)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, merged.lines(self.content) + "\n")
