@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qpa_hf.demo.arms import BASE
-from qpa_hf.evaluation import METRIC_PATH, padded_perplexity, perplexity, text_blocks
+from qpa_hf.evaluation import METRIC_PATH, padded_perplexity, perplexity, read_texts, text_blocks
 
 
 def by_hand(model, rows):
@@ -83,3 +83,9 @@ def test_blocks_are_the_documents_end_to_end(marks_itself):
 def test_text_shorter_than_a_block_is_refused():
     with pytest.raises(ValueError, match="fewer than one block of 64"):
         text_blocks(AutoTokenizer.from_pretrained(BASE), ["Short."], 64)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "book.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"book.txt is not text in UTF-8 .* Convert it, or check --text"):
+        read_texts([tmp_path / "book.txt"], "--text")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 
 import typer
+from safetensors import SafetensorError
 
 from qpa_hf.cli import adapters, plan, runs
 from qpa_hf.hub import HubError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     help="Quantum parameter adaptation for PEFT: train adapters whose weights a quantum circuit generates, collapse "
@@ -29,8 +32,9 @@ def main() -> None:
     try:
         app(prog_name="qpa")
     except (ValueError, TypeError, OSError) as error:
-        _stop(error, BAD_INPUT)
-    except (HubError, RuntimeError, ImportError, MemoryError) as error:
+        is_full = isinstance(error, OSError) and error.errno in DISK_FULL
+        _stop(error, FAILED if is_full else BAD_INPUT)
+    except (HubError, RuntimeError, ImportError, MemoryError, SafetensorError) as error:  # the last: a full disk, too
         _stop(error, FAILED)
     except SystemExit as ended:  # which Typer makes of Ctrl-C
         if ended.code == INTERRUPTED:

@@ -13,7 +13,7 @@ from peft.utils.peft_types import PeftType
 from transformers import AutoModelForCausalLM
 
 from qpa_hf.evaluation.perplexity import padded_perplexity, perplexity
-from qpa_hf.evaluation.text import text_blocks
+from qpa_hf.evaluation.text import read_texts, text_blocks
 from qpa_hf.generating.native import KIND, load_generated
 from qpa_hf.hub import load
 from qpa_hf.hub.folder import kind_of
@@ -27,16 +27,13 @@ def evaluate_files(
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if the text does not fill one block.
+        ValueError: if a file is not text, or the text does not fill one block.
     """
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"There is no text file {file}. Name one with --text.")
+    texts = read_texts(files, "--text")
     if adapter is not None:
         check_folder(adapter, "adapter")
     if block_length < 2:
         raise ValueError(f"`block_length`={block_length} is not allowed. Use at least 2 tokens.")
-    texts = [file.read_text(encoding="utf-8") for file in files]
     tokenizer = load_tokenizer(model)
     blocks = text_blocks(tokenizer, texts, block_length)
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)

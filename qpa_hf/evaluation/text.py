@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+
+def read_texts(names: Iterable[str | Path], option: str) -> list[str]:
+    """Return the contents of text files.
+
+    Args:
+        names: of the files.
+        option: what names them, for messages.
+
+    Raises:
+        FileNotFoundError: if one is missing.
+        ValueError: if one is not text in UTF-8.
+    """
+    texts = []
+    for path in map(Path, names):
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no text file {path}. Check {option}.")
+        try:
+            texts.append(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not text in UTF-8 ({error}). Convert it, or check {option}.") from error
+    return texts
 
 
 def text_blocks(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], length: int) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from qpa_hf.evaluation import text_blocks
+from qpa_hf.evaluation import read_texts, text_blocks
 from qpa_hf.training.settings import DataSettings
 
 VALIDATION_SHARE = 10  # one block in so many, the last ones, where no validation text is named
@@ -59,13 +59,7 @@ def read_data(settings: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Tex
 
 
 def _files(names: list[str]) -> list[str]:
-    texts = []
-    for name in names:
-        path = Path(name)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no text file {name}. Check `data.train` and `data.validation`.")
-        texts.append(path.read_text(encoding="utf-8"))
-    return texts
+    return read_texts(names, "`data.train` and `data.validation`")
 
 
 def _split(settings: DataSettings, split: str) -> list[str]:

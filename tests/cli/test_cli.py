@@ -1,5 +1,6 @@
 """The `qpa` command: what it prints, its exit codes, and what it leaves behind."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -7,7 +8,10 @@ import sys
 import pytest
 from helpers import adapted
 from models import build
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+from qpa_hf.cli import adapters
 
 
 def test_installed_command_lists_its_subcommands():
@@ -69,3 +73,22 @@ def test_wrong_input_is_one_sentence_and_code_2(qpa, arguments, tmp_path, monkey
     assert result.code == 2
     assert result.err.startswith("Error: There is no adapter_config.json")
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
+        (SafetensorError("No space left on device (os error 28)"), 1),
+        (PermissionError(errno.EACCES, "Permission denied"), 2),
+    ],
+    ids=["full disk", "full disk under the weights", "forbidden folder"],
+)
+def test_a_failed_write_is_one_sentence(qpa, error, code, monkeypatch, tmp_path):
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(adapters, "write_plain", fails)
+    result = qpa("materialize", "native", tmp_path / "adapter")
+    assert result.code == code
+    assert result.err.endswith(f"Error: {error}\n")
