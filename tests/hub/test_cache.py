@@ -3,7 +3,6 @@
 import pytest
 from scene import READER, same_files
 
-DOWN = {"what": "status", "times": 10_000}
 QUICK = {"attempts": 2, "silence_seconds": 0.3}
 
 

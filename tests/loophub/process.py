@@ -40,11 +40,6 @@ class LoopHub:
         self.process = subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
 
-    def restart(self) -> None:
-        """Kill it if it lives, and start it again on the same port with what it had written."""
-        self.__exit__()
-        self.start()
-
     def await_death(self) -> None:
         """Wait until a fault has killed it."""
         self.process.wait(TIMEOUT)
