@@ -37,7 +37,10 @@ register_optimizer_step_post_hook(_steps)
 
 def _version(tensor: Tensor) -> int:
     """Return how often a tensor has been written; one that was made in inference mode does not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    try:
+        return tensor._version
+    except RuntimeError:
+        return 0
 
 
 class _Same:
