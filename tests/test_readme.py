@@ -70,6 +70,8 @@ QUALITY = {  # what the README calls an arm of the bench
     "frozen base": "none",
     "TinyLoRA 600": "TinyLoRA",
     "Uni-LoRA 1,152": "Uni-LoRA",
+    "FourierFT 1,000": "FourierFT",
+    "VeRA r=64": "VeRA r = 64",
     "VB-LoRA r=1": "VB-LoRA r = 1",
     "QPA gradient r=20, random": 'QPA r = 20, `source="random"`',
     "QPA gradient r=20, frozen": "QPA r = 20, `train_circuit=False`",
