@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from peft import PeftConfig
 
 from benchmarks.quality.arm import Arm
-from benchmarks.quality.rivals import RIVALS
+from benchmarks.quality.rivals import RIVALS, core_side
 from benchmarks.quality.task import Targets
 from qpa_hf import QPAConfig
 
@@ -42,22 +41,12 @@ def _paper(chunk_size: int) -> Arm:
     return Arm("QPA, paper", config)
 
 
-def _gradient(n_values: int, family: str = "QPA, gradient", control_of: str | None = None, **fields: Any) -> Arm:
-    """Cores of about `n_values` numbers in all, in bases from the gradient; r follows from the number of targets."""
+def _gradient(rank: Any, family: str = "QPA, gradient", control_of: str | None = None, **fields: Any) -> Arm:
+    """Cores in bases from the gradient, of one rank or of what `rank` makes of the targets."""
 
     def config(targets: Targets, seed: int) -> PeftConfig:
-        r = min(math.isqrt(n_values // len(targets.shapes)), *(min(shape) for shape in targets.shapes))
+        r = min(rank(targets) if callable(rank) else rank, *(min(shape) for shape in targets.shapes))
         own: dict[str, Any] = {"r": r, "lora_alpha": r, "init_seed": seed, "basis": "gradient"}
-        return QPAConfig(target_modules=targets.modules, task_type=targets.task_type, **own, **fields)
-
-    return Arm(family, config, control_of)
-
-
-def _default(r: int, family: str = "QPA, gradient", control_of: str | None = None, **fields: Any) -> Arm:
-    """The defaults on gradient bases, where the rank alone decides the sizes; fields are only a control's."""
-
-    def config(targets: Targets, seed: int) -> PeftConfig:
-        own = {"r": r, "lora_alpha": r, "init_seed": seed, "basis": "gradient"}
         return QPAConfig(target_modules=targets.modules, task_type=targets.task_type, **own, **fields)
 
     return Arm(family, config, control_of)
@@ -80,13 +69,15 @@ QPA: dict[str, Arm] = {
     **{
         name: arm
         for chunk in (64, 192, 512)
-        for name, arm in _with_controls(f"QPA gradient {chunk}", _gradient, CORES, chunk_size=chunk, **FEW).items()
+        for name, arm in _with_controls(
+            f"QPA gradient {chunk}", _gradient, core_side(CORES), chunk_size=chunk, **FEW
+        ).items()
     },
-    "QPA gradient 2,048": _gradient(40_000, chunk_size=2048, **FEW),
-    **_with_controls("QPA gradient r=20", _default, 20),
-    **{f"QPA gradient r={r}": _default(r) for r in (10, 14, 26, 32, 64)},
+    "QPA gradient 2,048": _gradient(core_side(40_000), chunk_size=2048, **FEW),
+    **_with_controls("QPA gradient r=20", _gradient, 20),
+    **{f"QPA gradient r={r}": _gradient(r) for r in (10, 14, 26, 32, 64)},
     **{
-        f"gradient, direct {n:,}": _gradient(n, family="direct", source="direct")
+        f"gradient, direct {n:,}": _gradient(core_side(n), family="direct", source="direct")
         for n in (600, 1200, 2400, CORES, 20_000)
     },
 }

@@ -55,19 +55,19 @@ def _each(n: int) -> Any:
     return lambda targets: n // len(targets.shapes)
 
 
-def _core(n: int) -> Any:
+def core_side(n: int) -> Any:
     """The side of a square core, so that those of all targets have `n` numbers."""
     return lambda targets: math.isqrt(n // len(targets.shapes))
 
 
 def _tiny_lora(n: int) -> Arm:
     """As many numbers as the core has, which then is any matrix; with fewer there would be no use for its size."""
-    return _rival("TinyLoraConfig", "projection_seed", r=_core(n), u=lambda targets: _core(n)(targets) ** 2)
+    return _rival("TinyLoraConfig", "projection_seed", r=core_side(n), u=lambda targets: core_side(n)(targets) ** 2)
 
 
 def _psoft(n: int) -> Arm:
     """An orthogonal core of side r has r (r - 1) / 2 numbers."""
-    return _rival("PsoftConfig", "random_seed", r=_core(2 * n), psoft_alpha=_core(2 * n))
+    return _rival("PsoftConfig", "random_seed", r=core_side(2 * n), psoft_alpha=core_side(2 * n))
 
 
 def _ln_tuning(targets: Targets, _: int) -> PeftConfig:
