@@ -126,7 +126,7 @@ class Bank:
         block must find again what it has read; evaluation keeps those of the last step.
         """
         if torch.compiler.is_compiling():
-            if self._is_training():
+            if self._is_measuring():
                 self.generator.draw_anew()
             self._traced = self._shaped(self.generator(self.sizes))
         elif torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
@@ -136,15 +136,16 @@ class Bank:
             self._live, self._leaves, self._constant = None, {}, None
 
     def _draw_anew(self) -> None:
-        if not self._is_training():
+        if not self._is_measuring():
             return
         state = (_steps.n, [_version(p) for p in self.generator.parameters(recurse=False)])
         if state != self._drawn_for:
             self._drawn_for = state
             self.generator.draw_anew()
 
-    def _is_training(self) -> bool:
-        return self.generator.training and torch.is_grad_enabled() and self._is_trainable()
+    def _is_measuring(self) -> bool:
+        generator = self.generator
+        return generator.spec.is_measured and generator.training and torch.is_grad_enabled() and self._is_trainable()
 
     def end_forward(self) -> None:
         """Call at the end of a forward of the whole model."""

@@ -157,9 +157,8 @@ class Generator(nn.Module):
 
     def draw_anew(self) -> None:
         """Measure with other shots from now on; the number of the draw is saved with a checkpoint."""
-        if self.spec.is_measured:
-            with torch.no_grad():
-                self.draw.add_(1)
+        with torch.no_grad():
+            self.draw.add_(1)
 
     def features(self) -> Tensor:
         """Return the inputs of the mapping model, shape (n_chunks, n_features)."""
