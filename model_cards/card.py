@@ -71,6 +71,7 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
     record = record or RunRecord()
     base, is_on_hub = _base(config)
     tags = [method.lower().replace("_", "-")]
+    is_own = method in OWN_METHODS
     generated: dict[str, Any] = {}
     if isinstance(config, QPAConfig):
         tags.append("qpa")
@@ -81,9 +82,9 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         marker=MARKER,
         base=base,
         method=NAMES.get(method, method.replace("_", " ").lower()),
-        is_own=method in OWN_METHODS,
+        is_own=is_own,
         load=_load(
-            kind == "native" or method in OWN_METHODS,
+            kind == "native" or is_own,
             config,
             base if is_on_hub else f"path/to/{base or 'the/base/model'}",
             record.repo_id,

@@ -67,7 +67,7 @@ def bottleneck(activation):
 EXACT, NEAR = {"rtol": 0, "atol": 0}, {"rtol": 1e-5, "atol": 1e-6}
 # The model (None: with a QPA adapter), how its card calls the adapter, and how near the plain one is.
 PUSHED = {
-    "QPA": (lambda: None, "Nothing but peft is needed", EXACT),
+    "QPA": (lambda: None, "This is a plain LoRA adapter. Nothing but peft is needed", EXACT),
     "a generated method": (lambda: method_model("prefix"), METHODS["prefix"][1], EXACT),
     "a bottleneck that is a LoRA": (
         lambda: bottleneck("none"),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from transformers import TrainingArguments
@@ -197,7 +196,7 @@ def _checked(values: dict[str, Any]) -> RunSettings:
         raise ValueError(
             "Name the text to train on by either `data.train` (local files) or `data.dataset` (Hub id or folder)."
         )
-    numbers = {f.name for f in fields(TrainingArguments) if re.search("int|float", str(f.type))}
+    numbers = {f.name for f in fields(TrainingArguments) if {int, float} & {f.type, *get_args(f.type)}}
     training = {
         name: _number(value) if isinstance(value, str) and name in numbers else value
         for name, value in training.items()
