@@ -156,9 +156,13 @@ class Generator(nn.Module):
         return self.shares.clone()  # a graph may keep it beyond the next measurement
 
     def draw_anew(self) -> None:
-        """Measure with other shots from now on; the number of the draw is saved with a checkpoint."""
-        with torch.no_grad():
-            self.draw.add_(1)
+        """Measure with other shots from now on; the number of the draw is saved with a checkpoint.
+
+        Ideal circuits with their exact gradient have nothing to draw, and stay as they are.
+        """
+        if self.spec.is_measured:
+            with torch.no_grad():
+                self.draw.add_(1)
 
     def features(self) -> Tensor:
         """Return the inputs of the mapping model, shape (n_chunks, n_features)."""
