@@ -213,4 +213,4 @@ def test_plain_lora_has_no_bases_to_find():
 
 def test_rank_alone_decides_the_sizes():
     config = QPAConfig(basis="gradient", r=32)
-    assert (config.chunk_size, config.n_circuits, config.circuit_depth) == (512, 4, 2)
+    assert (config.lora_alpha, config.chunk_size, config.n_circuits, config.circuit_depth) == (32, 512, 4, 2)

@@ -22,10 +22,11 @@ from qpa_hf.tuner.refusals import refuse
 # one more layer of 32, and only with it do the paper's parameter counts come out.
 PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
 
-# What was best for each basis: benchmarks/LOG.md. With gradient bases a chunk is half a core.
+# What was best for each basis: benchmarks/LOG.md. With gradient bases a chunk is half a core, and the bases are scaled
+# for lora_alpha / r = 1 at every rank; otherwise lora_alpha is PEFT's.
 SIZES: dict[str, Callable[[int], dict[str, int]]] = {
-    "kaiming": lambda r: {"chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
-    "gradient": lambda r: {"chunk_size": max(1, r * r // 2), "n_circuits": 4, "circuit_depth": 2},
+    "kaiming": lambda r: {"lora_alpha": 8, "chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
+    "gradient": lambda r: {"lora_alpha": r, "chunk_size": max(1, r * r // 2), "n_circuits": 4, "circuit_depth": 2},
 }
 
 
@@ -39,6 +40,7 @@ class QPAConfig(LoraConfig):
     Source: Liu et al., ICLR 2025 (https://huggingface.co/papers/2410.09846). `QPAConfig.paper` has its settings.
 
     Args:
+        lora_alpha (`int`, *optional*): LoRA's own. 8, or `r` with gradient bases.
         chunk_size (`int`, *optional*): Numbers generated per basis state, n_mlp in the paper. Fewer chunks need fewer
             qubits; larger chunks need more trainable numbers. 384, or half a core (r * r / 2) with gradient bases.
         n_circuits (`int`, *optional*): Independent circuits, one feature column each. 8, or 4 with gradient bases.
@@ -103,6 +105,7 @@ class QPAConfig(LoraConfig):
         10
     """
 
+    lora_alpha: int = field(default=None, metadata={"help": "Lora alpha"})  # type: ignore
     chunk_size: int = field(default=None, metadata={"help": "Numbers generated per basis state (n_mlp)."})  # type: ignore
     n_circuits: int = field(default=None, metadata={"help": "Independent circuits, a feature each."})  # type: ignore
     circuit_depth: int = field(default=None, metadata={"help": "Layers of the ansatz (L)."})  # type: ignore
