@@ -1,13 +1,15 @@
 """Gradient bases: found from the true gradient, once, kept with the checkpoint, refused where they cannot be."""
 
+import numpy as np
 import pytest
+import scipy
 import torch
 from helpers import logits, start
 from models import build, inputs, output
 from peft import LoraConfig, get_peft_model
 
 from qpa_hf import QPAConfig, initialize_basis
-from qpa_hf.generator import scaled_bases
+from qpa_hf.generator import Moments, scaled_bases, second_moment
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -36,26 +38,55 @@ def bases(model):
     return dict(zip(names, bank.basis.views(bank.generator.basis), strict=True))
 
 
-def true_gradient(name, layer, n_batches=2):
-    """Return dL/dW, shape (n_out, n_in), by making the base model's own weight a parameter."""
+def seen(name, layer, n_batches=2):
+    """Return a layer's inputs and its outputs' gradients, float64, one row for each token that the loss depends on."""
     model = build(name).requires_grad_(False)
     module = model.get_submodule(layer.removeprefix("base_model.model."))
-    module.weight = torch.nn.Parameter(module.weight.detach().clone())
+    rows = []
+
+    def keep(module, args, output):
+        output = output.detach().requires_grad_()
+        output.register_hook(lambda grad: rows.append((args[0].detach(), grad)))
+        return output
+
+    module.register_forward_hook(keep)
     for _ in range(n_batches):
         square(model, inputs(name)).backward()
-    return module.weight.grad.T if type(module).__name__ == "Conv1D" else module.weight.grad
+    x, grad = (torch.cat([part.flatten(0, -2) for part in parts]).double() for parts in zip(*rows, strict=True))
+    return x[grad.any(1)], grad[grad.any(1)]
+
+
+def damped_root(rows):
+    """Return a damped second moment to the power -1/4."""
+    moment = (rows.T @ rows).numpy()
+    damped = moment + 0.1 * moment.trace() / len(moment) * np.eye(len(moment))
+    return torch.from_numpy(scipy.linalg.fractional_matrix_power(damped, -0.25).real)
 
 
 @pytest.mark.parametrize("case", LAYERS)
-def test_bases_span_the_leading_singular_vectors_of_the_gradient(case):
+def test_bases_span_the_leading_singular_vectors_of_the_preconditioned_gradient(case):
     name, settings = LAYERS[case]
     model = uninitialized(name, **settings)
     initialize_basis(model, [inputs(name)] * 2, loss=square)
     for layer, (a, u) in bases(model).items():
-        gradient = true_gradient(name, layer).double()
-        left, values, right = torch.linalg.svd(gradient)
-        a, u = (torch.nn.functional.normalize(x.double(), dim=dim) for x, dim in ((a, 1), (u, 0)))
-        torch.testing.assert_close((u.T @ gradient @ a.T).diag(), values[:3], rtol=1e-3, atol=1e-9)
+        x, grad = seen(name, layer)
+        right, left = damped_root(x), damped_root(grad)
+        vectors_left, _, vectors_right = torch.linalg.svd(left @ grad.T @ x @ right)
+        for found, expected in ((u, left @ vectors_left[:, :3]), (a.T, right @ vectors_right[:3].T)):
+            both = torch.linalg.qr(found.double())[0].T @ torch.linalg.qr(expected)[0]
+            torch.testing.assert_close(torch.linalg.svdvals(both), torch.ones(3).double(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_at_the_start_only_the_diagonal_of_a_core_has_a_gradient(case):
+    name, settings = LAYERS[case]
+    model = uninitialized(name, **settings)
+    initialize_basis(model, [inputs(name)] * 2, loss=square)
+    for layer, (a, u) in bases(model).items():
+        x, grad = seen(name, layer)
+        core = u.double().T @ (grad.T @ x) @ a.double().T
+        values = core.diag().sort(descending=True).values.clamp_min(0)
+        torch.testing.assert_close(core, values.diag(), rtol=0, atol=1e-4 * values[0].item())
 
 
 def test_base_model_may_be_any_module():
@@ -78,9 +109,21 @@ def test_large_matrices_are_decomposed_as_small_ones():
     rng = torch.Generator().manual_seed(0)
     u, v = (torch.linalg.qr(torch.randn(n, 6, generator=rng))[0] for n in (1300, 1100))
     gradient = u @ torch.diag(torch.tensor([32.0, 16, 8, 4, 2, 1])) @ v.T
-    a, b = scaled_bases(gradient, 2)
+    a, b = scaled_bases(Moments(gradient, torch.ones(1100), torch.ones(1300)), 2)
     torch.testing.assert_close((a * 3**0.5 @ v[:, :2]).abs(), torch.eye(2), rtol=0, atol=1e-5)
     torch.testing.assert_close((b.T @ u[:, :2]).abs() * (2 / 1300) ** 0.5, torch.eye(2), rtol=0, atol=1e-5)
+
+
+def test_large_sides_are_preconditioned_by_their_diagonal():
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.rand(1300, generator=rng) * torch.randn(8, 1300, generator=rng)
+    gradient, small = torch.randn(1300, 5, generator=rng), torch.ones(5)
+    assert second_moment(rows).equal(rows.square().sum(0))
+    _, found = scaled_bases(Moments(gradient, small, second_moment(rows)), 2)
+    root = damped_root(torch.diag(rows.double().square().sum(0).sqrt()))
+    expected = root @ torch.linalg.svd(root @ gradient.double(), full_matrices=False)[0][:, :2]
+    both = torch.linalg.qr(found.double())[0].T @ torch.linalg.qr(expected)[0]
+    torch.testing.assert_close(torch.linalg.svdvals(both), torch.ones(2).double(), rtol=0, atol=1e-4)
 
 
 def test_examples_are_counted_and_not_read_on():

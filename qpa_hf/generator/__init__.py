@@ -1,7 +1,7 @@
 """From circuits to one flat vector (`Generator`), cut into tensors (`Bank`). Knows neither PEFT nor transformers."""
 
 from qpa_hf.generator.bank import Bank
-from qpa_hf.generator.basis import Basis, Pair, scaled_bases
+from qpa_hf.generator.basis import Basis, Moments, Pair, scaled_bases, second_moment
 from qpa_hf.generator.features import FEATURES, basis_bits
 from qpa_hf.generator.generator import RECORDED, Generator
 from qpa_hf.generator.interpolation import INTERPOLATIONS
@@ -19,7 +19,9 @@ __all__ = [
     "Basis",
     "Generator",
     "GeneratorSpec",
+    "Moments",
     "Pair",
     "basis_bits",
     "scaled_bases",
+    "second_moment",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 EXACT_SVD = 1024  # a larger matrix is decomposed by random projection, whose leading vectors are the same
 OVERSAMPLING, POWER_ITERATIONS = 16, 4
+DAMPING = 0.1  # of a second moment, as a share of its mean eigenvalue
 
 
 class Pair(NamedTuple):
@@ -23,6 +24,20 @@ class Pair(NamedTuple):
 
     a: int
     b: int
+
+
+class Moments(NamedTuple):
+    """What a layer's bases are found from, summed over examples.
+
+    Args:
+        gradient: of the loss with respect to the layer's weight, shape (n_out, n_in).
+        inputs: `second_moment` of the layer's inputs.
+        outputs: that of the gradients with respect to the layer's outputs.
+    """
+
+    gradient: Tensor
+    inputs: Tensor
+    outputs: Tensor
 
 
 class Basis:
@@ -74,24 +89,57 @@ class Basis:
         return tensors
 
 
-def scaled_bases(gradient: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return (A, U) from the leading singular vectors of a layer's gradient.
+def second_moment(rows: Tensor) -> Tensor:
+    """Return the summed products of a layer's inputs, or of its outputs' gradients, with themselves.
+
+    Args:
+        rows: one for each token, shape (n_tokens, n).
+
+    Returns:
+        Shape (n, n), or for more than `EXACT_SVD` numbers a token only the diagonal, (n,).
+    """
+    return rows.T @ rows if rows.shape[1] <= EXACT_SVD else rows.square().sum(0)
+
+
+def scaled_bases(moments: Moments, rank: int) -> tuple[Tensor, Tensor]:
+    """Return (A, U) that span the leading singular vectors of a layer's preconditioned gradient.
+
+    The gradient of the loss with respect to the layer's weight is multiplied, on either side, by a second moment to
+    the power -1/4, as in Shampoo (https://huggingface.co/papers/1802.09568) with the factors of K-FAC
+    (https://huggingface.co/papers/1503.05671): directions that are large in every example count for less. Within
+    what the vectors span, the axes are the singular vectors of the gradient itself.
 
     A's rows have the mean energy of Kaiming's initialisation (1/3), U's columns sqrt(n_out / rank), so that a core
     is changed by the same learning rates as LoRA's B.
 
     Args:
-        gradient: of the loss with respect to the layer's weight, shape (n_out, n_in).
+        moments: of the layer.
         rank: at most min(n_out, n_in).
     """
-    n_out, n_in = gradient.shape
-    if min(n_out, n_in) <= EXACT_SVD:
-        left, _, right = torch.linalg.svd(gradient, full_matrices=False)
-        u, v = left[:, :rank], right[:rank]
-    else:
-        with torch.random.fork_rng(devices=[gradient.device] if gradient.is_cuda else []):
-            torch.manual_seed(0)  # the randomised decomposition starts from random vectors
-            n_vectors = min(rank + OVERSAMPLING, n_out, n_in)
-            left, _, right = torch.svd_lowrank(gradient, q=n_vectors, niter=POWER_ITERATIONS)
-        u, v = left[:, :rank], right[:, :rank].T
-    return v / math.sqrt(3), u * math.sqrt(n_out / rank)
+    gradient, inputs, outputs = moments
+    scaled = _scaled(outputs, _scaled(inputs, gradient.T).T)
+    left, right = _leading(scaled, rank)
+    u, v = (torch.linalg.qr(_scaled(moment, vectors))[0] for moment, vectors in ((outputs, left), (inputs, right)))
+    turn_u, _, turn_v = torch.linalg.svd(u.T @ gradient @ v)
+    return turn_v @ v.T / math.sqrt(3), u @ turn_u * math.sqrt(len(u) / rank)
+
+
+def _scaled(moment: Tensor, matrix: Tensor) -> Tensor:
+    """Return a damped second moment to the power -1/4 times a matrix."""
+    values, vectors = (moment, None) if moment.dim() == 1 else torch.linalg.eigh(moment)
+    damped = (values.clamp_min(0) + DAMPING * values.mean()).clamp_min(torch.finfo(values.dtype).tiny)
+    if vectors is None:
+        return damped.pow(-0.25)[:, None] * matrix
+    return vectors @ (damped.pow(-0.25)[:, None] * (vectors.T @ matrix))
+
+
+def _leading(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return leading singular vectors as columns, (n_rows, rank) and (n_columns, rank)."""
+    if min(matrix.shape) <= EXACT_SVD:
+        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+        return left[:, :rank], right[:rank].T
+    with torch.random.fork_rng(devices=[matrix.device] if matrix.is_cuda else []):
+        torch.manual_seed(0)  # the randomised decomposition starts from random vectors
+        n_vectors = min(rank + OVERSAMPLING, *matrix.shape)
+        left, _, right = torch.svd_lowrank(matrix, q=n_vectors, niter=POWER_ITERATIONS)
+    return left[:, :rank], right[:, :rank]

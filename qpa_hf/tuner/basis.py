@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from qpa_hf.generator import Bank, scaled_bases
+from qpa_hf.generator import Bank, Moments, scaled_bases, second_moment
 from qpa_hf.modes import evaluating
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.slots import PREFIX, slots_of
@@ -41,10 +41,11 @@ def initialize_basis(
     """Find the frozen bases of an adapter with `basis="gradient"`; call it once, before training.
 
     The gradient of the loss with respect to each adapted layer's weight is summed over the examples, with adapters off
-    and dropout off. A is made of its leading right singular vectors, U of the left ones (`scaled_bases`), and the
+    and dropout off. A is made of leading right singular vectors, U of left ones (`scaled_bases`), and the
     adapter becomes x -> U R A x with a generated core R that is zero at the start. Gradients are gathered from the
     layers' inputs and their outputs' gradients, so quantised and FSDP2-sharded base models work; where several
-    processes run, each passes its own examples. Needs memory for one float32 copy of the adapted layers' weights.
+    processes run, each passes its own examples. Needs memory for one float32 copy of the adapted layers' weights, and
+    for a square matrix for each side of a layer that has at most 1,024 numbers.
 
     The idea of starting from the gradient's singular vectors is that of LoRA-GA (https://huggingface.co/papers/2407.05000).
 
@@ -69,8 +70,8 @@ def initialize_basis(
     if path is not None and path.is_file():
         buffer = _read(path, shapes)
     else:
-        gradients = _gradients(model, dataloader, n_examples, adapter_name, loss or _model_loss)
-        buffer = _bases(gradients, [shape[0] for shape in shapes.values()])
+        moments = _moments(model, dataloader, n_examples, adapter_name, loss or _model_loss)
+        buffer = _bases(moments, [shape[0] for shape in shapes.values()])
         if path is not None and (not _is_distributed() or dist.get_rank() == 0):
             _write(path, buffer, shapes)
     generator = bank.generator
@@ -112,11 +113,11 @@ def _model_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     return loss
 
 
-class _Gradient:
-    """Sums dL/dW of one layer, shape (n_out, n_in), by a forward hook on it."""
+class _Observer:
+    """Sums dL/dW of one layer, (n_out, n_in), and the second moments of both sides, by a forward hook on it."""
 
     def __init__(self) -> None:
-        self.sum: Tensor | None = None
+        self.moments: Moments | None = None
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not output.requires_grad:
@@ -128,22 +129,28 @@ class _Gradient:
 
     def _add(self, x: Tensor, grad: Tensor) -> None:
         with torch.autocast(grad.device.type, enabled=False):
-            product = grad.flatten(0, -2).float().T @ x.flatten(0, -2).float()
-        self.sum = product if self.sum is None else self.sum.add_(product)
+            grad, x = grad.flatten(0, -2).float(), x.flatten(0, -2).float()
+            x = x * grad.any(1, keepdim=True)  # padding has no part in the loss
+            new = Moments(grad.T @ x, second_moment(x), second_moment(grad))
+        if self.moments is None:
+            self.moments = new
+        else:
+            for total, part in zip(self.moments, new, strict=True):
+                total.add_(part)
 
 
-def _gradients(
+def _moments(
     model: Any, dataloader: Iterable[Mapping[str, Any]], n_examples: int, adapter_name: str, loss: Loss
-) -> dict[str, Tensor]:
-    sums = {name: _Gradient() for name in _layer_names(model, adapter_name)}
-    layers = {name: model.get_submodule(name).get_base_layer() for name in sums}
+) -> dict[str, Moments]:
+    observers = {name: _Observer() for name in _layer_names(model, adapter_name)}
+    layers = {name: model.get_submodule(name).get_base_layer() for name in observers}
     for name, layer in layers.items():
         if isinstance(layer, nn.MultiheadAttention):
             raise ValueError(
                 f"{name} is a MultiheadAttention, which has no gradient basis. Leave it out of the targets, or use "
                 "basis='kaiming'."
             )
-    hooks = [layers[name].register_forward_hook(gradient) for name, gradient in sums.items()]
+    hooks = [layers[name].register_forward_hook(observer) for name, observer in observers.items()]
     device, losses = next(model.parameters()).device, []
     try:
         with _untouched(model), model.disable_adapter(), torch.enable_grad():
@@ -157,7 +164,7 @@ def _gradients(
     if not losses:
         raise ValueError("The dataloader has no batches. Pass one with some hundred examples.")
     _warn_of_guessing(model, torch.stack(losses).mean().item())
-    return {name: _summed(name, gradient.sum) for name, gradient in sums.items()}
+    return {name: _summed(name, observer.moments) for name, observer in observers.items()}
 
 
 @contextmanager
@@ -195,24 +202,25 @@ def _warn_of_guessing(model: Any, loss: float) -> None:
         )
 
 
-def _summed(name: str, gradient: Tensor | None) -> Tensor:
-    """Return the sum over all processes."""
-    if gradient is None:
+def _summed(name: str, moments: Moments | None) -> Moments:
+    """Return the sums over all processes."""
+    if moments is None:
         raise ValueError(
             f"No gradient came to {name.removeprefix(PREFIX)}: it has no part in the loss. Do not target it."
         )
-    if _is_distributed():
-        dist.all_reduce(gradient)
-    if not bool(gradient.isfinite().all()):
-        raise ValueError(
-            f"The gradient of {name.removeprefix(PREFIX)} is not finite. Check the examples and the dtype."
-        )
-    return gradient
+    for part in moments:
+        if _is_distributed():
+            dist.all_reduce(part)
+        if not bool(part.isfinite().all()):
+            raise ValueError(
+                f"The gradient of {name.removeprefix(PREFIX)} is not finite. Check the examples and the dtype."
+            )
+    return moments
 
 
-def _bases(gradients: Mapping[str, Tensor], ranks: Iterable[int]) -> Tensor:
+def _bases(moments: Mapping[str, Moments], ranks: Iterable[int]) -> Tensor:
     """Return the buffer of all bases: every A, then every U; in each process that of the first."""
-    pairs = [scaled_bases(gradient, rank) for gradient, rank in zip(gradients.values(), ranks, strict=True)]
+    pairs = [scaled_bases(found, rank) for found, rank in zip(moments.values(), ranks, strict=True)]
     buffer = torch.cat([a.flatten() for a, _ in pairs] + [u.flatten() for _, u in pairs])
     if _is_distributed():
         dist.broadcast(buffer, 0)
