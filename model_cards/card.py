@@ -259,6 +259,7 @@ def _settings(config: QPAConfig, spec: GeneratorSpec) -> dict[str, Any]:
         "activation": spec.activation,
         "start": spec.start,
         "basis": config.basis,
+        **({"stages": f"{config.n_stages}, all numbers trained anew in each"} if config.n_stages > 1 else {}),
         "seed of the generator": spec.seed,
     }
 

@@ -9,7 +9,7 @@ from qpa_hf.generating import generate, load_generated
 from qpa_hf.materialize import materialize
 from qpa_hf.optimize import optimize_angles
 from qpa_hf.plan import plan
-from qpa_hf.tuner import QPAConfig, QPAModel, initialize_basis
+from qpa_hf.tuner import QPAConfig, QPAModel, initialize_basis, refresh_basis
 
 __all__ = [
     "BottleneckConfig",
@@ -22,4 +22,5 @@ __all__ = [
     "materialize",
     "optimize_angles",
     "plan",
+    "refresh_basis",
 ]

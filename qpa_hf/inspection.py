@@ -64,6 +64,7 @@ def _generator(config: QPAConfig) -> dict[str, Any]:
     return (circuit if spec.source == "circuit" else {}) | {
         "source": spec.source,
         "basis": config.basis,
+        "stages": config.n_stages if config.n_stages > 1 else None,
         "chunk_size": spec.chunk_size,
         "generated_numbers": spec.n_values,
         "trainable_numbers": spec.n_trainable,

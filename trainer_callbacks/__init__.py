@@ -1,6 +1,7 @@
 """Callbacks for transformers' Trainer."""
 
 from qpa_hf.trainer_callbacks.angles import OptimizeAnglesCallback
+from qpa_hf.trainer_callbacks.bases import RefreshBasisCallback
 from qpa_hf.trainer_callbacks.materialize import BEST_NAME, MaterializeCallback
 from qpa_hf.trainer_callbacks.metrics import CircuitMetricsCallback
 from qpa_hf.trainer_callbacks.push import PushMaterializedCallback
@@ -11,4 +12,5 @@ __all__ = [
     "MaterializeCallback",
     "OptimizeAnglesCallback",
     "PushMaterializedCallback",
+    "RefreshBasisCallback",
 ]

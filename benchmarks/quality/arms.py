@@ -41,12 +41,14 @@ def _paper(chunk_size: int) -> Arm:
     return Arm("QPA, paper", config)
 
 
-def _gradient(rank: Any, family: str = "QPA, gradient", control_of: str | None = None, **fields: Any) -> Arm:
-    """Cores in bases from the gradient, of one rank or of what `rank` makes of the targets."""
+def _gradient(
+    rank: Any, n_stages: int = 1, family: str = "QPA, gradient", control_of: str | None = None, **fields: Any
+) -> Arm:
+    """Cores in bases from the gradient, of one rank or of what `rank` makes of the targets, in each stage."""
 
     def config(targets: Targets, seed: int) -> PeftConfig:
         r = min(rank(targets) if callable(rank) else rank, *(min(shape) for shape in targets.shapes))
-        own: dict[str, Any] = {"r": r, "lora_alpha": r, "init_seed": seed, "basis": "gradient"}
+        own: dict[str, Any] = {"r": n_stages * r, "n_stages": n_stages, "init_seed": seed, "basis": "gradient"}
         return QPAConfig(target_modules=targets.modules, task_type=targets.task_type, **own, **fields)
 
     return Arm(family, config, control_of)
@@ -76,6 +78,9 @@ QPA: dict[str, Arm] = {
     "QPA gradient 2,048": _gradient(core_side(40_000), chunk_size=2048, **FEW),
     **_with_controls("QPA gradient r=20", _gradient, 20),
     **{f"QPA gradient r={r}": _gradient(r) for r in (10, 14, 26, 32, 64)},
+    **_with_controls("QPA gradient 3 x r=20", _gradient, 20, 3),
+    "QPA gradient 3 x r=32": _gradient(32, 3),
+    "gradient, direct 3 x 1,200": _gradient(core_side(1200), 3, family="direct", source="direct"),
     **{
         f"gradient, direct {n:,}": _gradient(core_side(n), family="direct", source="direct")
         for n in (600, 1200, 2400, CORES, 20_000)
@@ -83,4 +88,12 @@ QPA: dict[str, Arm] = {
 }
 
 ARMS: dict[str, Arm] = {BASE: Arm("base", lambda targets, seed: None)} | RIVALS | QPA
-QUICK = (BASE, "LoRA r=1", LORA, "VeRA r=64", "VB-LoRA r=1", "Uni-LoRA 1,152", "QPA chunk 96", "QPA chunk 96, random")
+QUICK = (
+    BASE,
+    "LoRA r=1",
+    LORA,
+    "VeRA r=64",
+    "VB-LoRA r=1",
+    "Uni-LoRA 1,152",
+    *(f"QPA gradient r=20{what}" for what in ("", ", random")),
+)

@@ -13,14 +13,19 @@ from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
 from benchmarks.quality.task import Task
+from qpa_hf import initialize_basis, refresh_basis
 
 WARMUP = 0.06  # share of the steps with a rising learning rate
 MAX_NORM = 1.0  # of the gradient, Trainer's default
+FAR = 1000  # between the seeds by whose orders the stages of one run read examples for their bases
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model and what it took; `loss` is the mean over the last tenth of the steps, in nats."""
+    """A trained model and what it took; `loss` is the mean over the last tenth of the steps, in nats.
+
+    Numbers that are trained anew in several stages count in each.
+    """
 
     model: nn.Module
     n_trainable: int
@@ -36,10 +41,7 @@ def prepare(task: Task, config: PeftConfig | None, seed: int, device: str) -> nn
         return base
     model = get_peft_model(base, config).to(device)  # type: ignore[arg-type]
     if getattr(config, "basis", "") == "gradient":
-        from qpa_hf import initialize_basis
-
-        batches = ({k: v.to(device) for k, v in batch.items()} for batch in task.batches(seed))
-        initialize_basis(model, batches, n_examples=task.n_basis)
+        initialize_basis(model, task.batches(seed), n_examples=task.n_basis)
     return model
 
 
@@ -52,20 +54,27 @@ def fit(task: Task, config: PeftConfig | None, rate: float, seed: int, device: s
     start = time.perf_counter()
     model = prepare(task, config, seed, device)
     trained = [p for p in model.parameters() if p.requires_grad]
-    losses = _train(model, trained, task, rate, seed, device) if trained else [math.nan]
+    n_stages = getattr(config, "n_stages", 1)
+    losses = _train(model, trained, task, rate, seed, device, n_stages) if trained else [math.nan]
     last = losses[-max(1, len(losses) // 10) :]
-    n_trainable = sum(p.numel() for p in trained)
+    n_trainable = n_stages * sum(p.numel() for p in trained)
     return Fitted(model.eval(), n_trainable, sum(last) / len(last), time.perf_counter() - start)
 
 
-def _train(model: Any, trained: list[Any], task: Task, rate: float, seed: int, device: str) -> list[float]:
+def _train(
+    model: Any, trained: list[Any], task: Task, rate: float, seed: int, device: str, n_stages: int
+) -> list[float]:
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
     n_steps = task.n_steps()
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP * n_steps), n_steps)
     losses = []
     model.train()
     torch.manual_seed(seed)  # what building the adapter drew differs between arms
-    for batch in task.batches(seed):
+    starts = {n_steps * stage // n_stages: stage for stage in range(1, n_stages)}
+    for step, batch in enumerate(task.batches(seed)):
+        if step in starts:
+            refresh_basis(model, task.batches(seed + FAR * starts[step]), n_examples=task.n_basis)
+            optimizer.state.clear()
         loss = model(**{key: value.to(device) for key, value in batch.items()}).loss
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):

@@ -23,7 +23,7 @@ from qpa_hf.tuner.model import warn_if_wasteful
 
 Module = TypeVar("Module", bound=nn.Module)
 
-OF_LORA = {field.name for field in dataclasses.fields(LoraConfig)} | {"basis", "layout"}
+OF_LORA = {field.name for field in dataclasses.fields(LoraConfig)} | {"basis", "n_stages", "layout"}
 SETTINGS = sorted(field.name for field in dataclasses.fields(QPAConfig) if field.name not in OF_LORA)
 DEFAULT_SCALE = 0.02  # of constant tensors where no other tensor's spread tells one: GPT-2's initialisation
 

@@ -202,12 +202,12 @@ class Bank:
 
     def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         if self.basis is not None:
-            if not self.generator.has_basis:
+            if not self.generator.n_bases:
                 raise RuntimeError(
                     "The adapter's gradient bases are not known yet. Call `qpa_hf.initialize_basis(model, "
                     "dataloader)` once, before training."
                 )
-            return self.basis.tensors(self.generator.basis, pieces)
+            return self.basis.tensors(self.generator.basis, pieces, self.generator.n_bases)
         slots = [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
         if self.is_scaled:
             scale, shift = self.generator.get_buffer("scale"), self.generator.get_buffer("shift")

@@ -44,20 +44,25 @@ class Basis:
     """Where the bases lie in a generator's `basis` buffer, and how they become tensors together with its cores.
 
     The buffer holds every A, then every U (n_out, rank), end to end in the order of the pairs. The generator's vector
-    holds the slots that belong to no pair, then the cores, shape (rank, rank).
+    holds the slots that belong to no pair, then the cores, which are square.
+
+    Where bases are found in several stages, each has its own rows of A and columns of U, and a core between them. In
+    the columns of stages that are over, U is already multiplied by their cores; those to come are zero.
 
     Args:
         shapes: shape of every slot, those of pairs last but for their As.
         pairs: the slots that stand on bases.
+        n_stages: how often bases are found; divides every rank.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]], pairs: Sequence[Pair]) -> None:
+    def __init__(self, shapes: Sequence[tuple[int, ...]], pairs: Sequence[Pair], n_stages: int = 1) -> None:
         self.pairs = list(pairs)
         paired = {index for pair in pairs for index in pair}
         self.others = [i for i in range(len(shapes)) if i not in paired]
         self.shapes = [torch.Size(shape) for shape in shapes]
-        ranks = [shapes[pair.a][0] for pair in pairs]
-        self.core_shapes = [torch.Size((rank, rank)) for rank in ranks]
+        self.n_stages = n_stages
+        sides = [shapes[pair.a][0] // n_stages for pair in pairs]
+        self.core_shapes = [torch.Size((side, side)) for side in sides]
         self.buffer_shapes = [self.shapes[pair.a] for pair in pairs] + [self.shapes[pair.b] for pair in pairs]
 
     @property
@@ -76,8 +81,32 @@ class Basis:
         shaped = [part.view(shape) for part, shape in zip(parts, self.buffer_shapes, strict=True)]
         return zip(shaped[: len(self.pairs)], shaped[len(self.pairs) :], strict=True)
 
-    def tensors(self, buffer: Tensor, pieces: Sequence[Tensor]) -> list[Tensor]:
-        """Return every slot's tensor from the buffer and the pieces of the generator's vector."""
+    def place(self, buffer: Tensor, found: Tensor, factors: Sequence[Tensor], stage: int) -> None:
+        """Write the bases of a stage, counted from 0, into the buffer.
+
+        Args:
+            buffer: of all stages.
+            found: the rows of every A of this stage, then the columns of every U, end to end.
+            factors: every B as it is before, shape (n_out, rank); not read in the first stage.
+            stage: whose bases they are.
+        """
+        parts = found.split([shape.numel() // self.n_stages for shape in self.buffer_shapes])
+        for i, (a, u) in enumerate(self.views(buffer)):
+            if stage:
+                u.copy_(factors[i])
+            side = self.core_shapes[i][0]
+            now = slice(stage * side, (stage + 1) * side)
+            a[now] = parts[i].view(side, -1)
+            u[:, now] = parts[len(self.pairs) + i].view(-1, side)
+
+    def tensors(self, buffer: Tensor, pieces: Sequence[Tensor], n_bases: int) -> list[Tensor]:
+        """Return every slot's tensor from the buffer and the pieces of the generator's vector.
+
+        Args:
+            buffer: of all stages.
+            pieces: see `sizes`.
+            n_bases: number of stages whose bases are known; the vector's cores belong to the last of them.
+        """
         tensors = [pieces[0]] * len(self.shapes)
         n_others = len(self.others)
         for i, piece in zip(self.others, pieces[:n_others], strict=True):
@@ -85,8 +114,15 @@ class Basis:
         cores = (piece.view(shape) for piece, shape in zip(pieces[n_others:], self.core_shapes, strict=True))
         with torch.autocast(buffer.device.type, enabled=False):
             for pair, (a, u), core in zip(self.pairs, self.views(buffer), cores, strict=True):
-                tensors[pair.a], tensors[pair.b] = a, u @ core
+                tensors[pair.a] = a
+                tensors[pair.b] = u @ core if self.n_stages == 1 else _staged(u, core, n_bases)
         return tensors
+
+
+def _staged(u: Tensor, core: Tensor, n_bases: int) -> Tensor:
+    side = len(core)
+    before, now, after = u.split([(n_bases - 1) * side, side, u.shape[1] - n_bases * side], dim=1)
+    return torch.cat([before, now @ core, after], dim=1)
 
 
 def second_moment(rows: Tensor) -> Tensor:

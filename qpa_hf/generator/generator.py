@@ -38,10 +38,12 @@ class Generator(nn.Module):
             The values are laid end to end from the start of the vector.
         n_basis: numbers of the frozen bases on which generated cores stand (`Basis`): the buffer `basis`, zero until
             they are known, and saved with a checkpoint.
+        n_stages: how often bases are found; `stage`, the last one that has them, is saved if there are several.
     """
 
     angles: Tensor
     basis: Tensor
+    stage: Tensor
     values: Tensor
     basis_bits: Tensor
     random_features: Tensor
@@ -51,7 +53,11 @@ class Generator(nn.Module):
     shares_draw: Tensor
 
     def __init__(
-        self, spec: GeneratorSpec, frozen: list[tuple[str, Tensor, bool]] | None = None, n_basis: int = 0
+        self,
+        spec: GeneratorSpec,
+        frozen: list[tuple[str, Tensor, bool]] | None = None,
+        n_basis: int = 0,
+        n_stages: int = 1,
     ) -> None:
         super().__init__()
         if spec.source == "circuit":
@@ -64,9 +70,11 @@ class Generator(nn.Module):
         self.frozen_names = [name for name, _, _ in frozen or []]
         for name, values, persistent in frozen or []:
             self.register_buffer(name, values.to(torch.float32), persistent=persistent)
-        self.has_basis = False
+        self.n_bases = 0  # stages whose bases are known: `stage`, without asking the device
         if n_basis:
             self.register_buffer("basis", torch.zeros(n_basis, dtype=torch.float32))
+        if n_stages > 1:
+            self.register_buffer("stage", torch.tensor(0))
 
     @property
     def device(self) -> torch.device:
@@ -164,6 +172,17 @@ class Generator(nn.Module):
             with torch.no_grad():
                 self.draw.add_(1)
 
+    def begin_stage(self) -> None:
+        """Count the bases of a stage; after the first one, start over with numbers as they were before training."""
+        with torch.no_grad():
+            if self.n_bases:
+                for name, values in Generator(self.spec).named_parameters():
+                    self.get_parameter(name).copy_(values)
+            if "stage" in self._buffers:
+                self.stage.add_(1)
+        self.n_bases += 1
+        self.epoch += 1
+
     def features(self) -> Tensor:
         """Return the inputs of the mapping model, shape (n_chunks, n_features)."""
         spec = self.spec
@@ -213,7 +232,9 @@ class Generator(nn.Module):
             if name in self._buffers:
                 state_dict.setdefault(prefix + name, self._buffers[name])  # of a run that was measured otherwise
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self.has_basis = "basis" in self._buffers and bool(self.basis.any())
+        self.n_bases = (
+            int(self.stage) if "stage" in self._buffers else int("basis" in self._buffers and bool(self.basis.any()))
+        )
 
     def train(self, mode: bool = True) -> Generator:
         self.epoch += 1

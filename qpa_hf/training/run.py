@@ -29,7 +29,7 @@ from qpa_hf.checkpoint import write_text
 from qpa_hf.evaluation import perplexity
 from qpa_hf.materialize import materialize
 from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
-from qpa_hf.trainer_callbacks import CircuitMetricsCallback
+from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallback
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.settings import RunSettings
 from qpa_hf.tuner import QPAConfig, initialize_basis
@@ -173,12 +173,13 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         trainer.remove_callback(printing)
     trainer.add_callback(QuietProgress)
     if isinstance(config, QPAConfig) and config.basis == "gradient":
-        order = torch.Generator().manual_seed(arguments.seed)
-        batches: Any = DataLoader(
-            rows[0], arguments.train_batch_size, shuffle=True, generator=order, collate_fn=default_data_collator
-        )
+        order = torch.randperm(len(rows[0]), generator=torch.Generator().manual_seed(arguments.seed)).tolist()
+        shuffled: Any = [rows[0][i] for i in order]  # the same whenever they are read, for runs that are resumed
+        batches: Any = DataLoader(shuffled, arguments.train_batch_size, collate_fn=default_data_collator)
         is_saved = arguments.save_strategy != "no"
         initialize_basis(model, batches, cache=folder / "bases.safetensors" if is_saved else None)
+        if config.n_stages > 1:
+            trainer.add_callback(RefreshBasisCallback(batches))
     before = perplexity(model, data.validation, progress=True)
     train_or_resume(trainer, last_checkpoint(folder))
     return Finished(trainer, before, perplexity(model, data.validation, progress=True))

@@ -20,13 +20,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from qpa_hf.generator import Bank, Moments, scaled_bases, second_moment
+from qpa_hf.generator import Bank, Basis, Moments, scaled_bases, second_moment
 from qpa_hf.modes import evaluating
 from qpa_hf.tuner.config import QPAConfig
+from qpa_hf.tuner.sharding import is_fsdp, is_zero3
 from qpa_hf.tuner.slots import PREFIX, slots_of
 
 Loss = Callable[[nn.Module, Mapping[str, Any]], Tensor]
 HEAD_TASKS = ("SEQ_CLS", "TOKEN_CLS")
+NO_PART = 1e-5  # of the largest gradient of a token: below it, as of padding, is no more than rounding
 GUESSING = 0.95  # a head whose loss is more than this share of ln(n_labels) has not learned its classes
 
 
@@ -62,25 +64,69 @@ def initialize_basis(
         ValueError: if the adapter has no gradient bases, or has found its bases before; if there are no examples; if
             gradients are not finite; or if the cache belongs to other layers.
     """
-    bank = _bank(model, adapter_name)
-    assert bank.basis is not None
-    names = _layer_names(model, adapter_name)
-    shapes = dict(zip(names, bank.basis.buffer_shapes[: len(names)], strict=True))  # those of A
+    bank, basis = _bank(model, adapter_name)
+    if bank.generator.n_bases:
+        raise ValueError(
+            f"Adapter {adapter_name!r} has its bases already; others would change what it has learned. Make a new "
+            "adapter to start anew, or set `n_stages` and call `refresh_basis`."
+        )
     path = Path(cache) if cache is not None else None
+    shapes = _shapes(model, adapter_name, basis)
     if path is not None and path.is_file():
-        buffer = _read(path, shapes)
+        found = _read(path, shapes)
     else:
-        moments = _moments(model, dataloader, n_examples, adapter_name, loss or _model_loss)
-        buffer = _bases(moments, [shape[0] for shape in shapes.values()])
+        with model.disable_adapter():  # type: ignore[operator]
+            found = _found(model, dataloader, n_examples, adapter_name, loss, shapes)
         if path is not None and (not _is_distributed() or dist.get_rank() == 0):
-            _write(path, buffer, shapes)
+            _write(path, found, shapes)
+    _begin_stage(bank, basis, found)
+
+
+def refresh_basis(
+    model: nn.Module,
+    dataloader: Iterable[Mapping[str, Any]],
+    n_examples: int = 1024,
+    adapter_name: str = "default",
+    loss: Loss | None = None,
+) -> None:
+    """Find the bases of the next stage of an adapter with `n_stages` above 1, in the course of training.
+
+    The gradient is that of the model with its adapter as it is by now. What was generated so far stays, frozen; the
+    circuits and the mapping model start over with a core of zeros, so that the adapter does what it did before. An
+    optimizer must forget what it knows of them (`RefreshBasisCallback` sees to it).
+
+    Args: see `initialize_basis`.
+
+    Raises:
+        TypeError: if `model` is no PEFT model.
+        ValueError: if the adapter has no first bases yet, is in its last stage, is not active or is sharded by FSDP2
+            or ZeRO-3; if there are no examples; or if gradients are not finite.
+    """
+    bank, basis = _bank(model, adapter_name)
+    stage = bank.generator.n_bases
+    if not stage:
+        raise ValueError(f"Adapter {adapter_name!r} has no bases yet. Call `initialize_basis` before training.")
+    if stage == basis.n_stages:
+        raise ValueError(
+            f"Adapter {adapter_name!r} is in the last of its {stage} stages. Give a new one a larger `n_stages`."
+        )
+    if adapter_name not in model.active_adapters:  # type: ignore[operator]
+        raise ValueError(f"Adapter {adapter_name!r} is not active. Call `model.set_adapter({adapter_name!r})` first.")
+    if is_fsdp(model) or is_zero3(model):
+        raise ValueError("A sharded adapter cannot begin a stage. Train it with DDP, or set n_stages=1.")
     generator = bank.generator
-    with torch.no_grad():
-        generator.basis.copy_(buffer)
-    generator.has_basis = True
+    trained = [p for p in generator.parameters() if p.requires_grad]
+    for parameter in trained:  # nobody needs their gradients, and DDP would wait for them
+        parameter.requires_grad_(False)
+    try:
+        found = _found(model, dataloader, n_examples, adapter_name, loss, _shapes(model, adapter_name, basis))
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+    _begin_stage(bank, basis, found)
 
 
-def _bank(model: nn.Module, adapter_name: str) -> Bank:
+def _bank(model: nn.Module, adapter_name: str) -> tuple[Bank, Basis]:
     if not isinstance(model, PeftModel):
         raise TypeError(
             f"Cannot find bases for a {type(model).__name__}. Pass the model that `get_peft_model` returned."
@@ -92,12 +138,37 @@ def _bank(model: nn.Module, adapter_name: str) -> Bank:
         )
     base_model: Any = model.base_model
     bank: Bank = base_model._banks[adapter_name]
-    if bank.generator.has_basis:
-        raise ValueError(
-            f"Adapter {adapter_name!r} has its bases already; others would change what it has learned. Make a new "
-            "adapter to start anew."
-        )
-    return bank
+    assert bank.basis is not None
+    return bank, bank.basis
+
+
+def _shapes(model: nn.Module, adapter_name: str, basis: Basis) -> dict[str, tuple[int, int]]:
+    """Return the shape of one stage's part of A by the layers' names, in the order of the bases."""
+    names = _layer_names(model, adapter_name)
+    return {
+        name: (core[0], a[1]) for name, core, a in zip(names, basis.core_shapes, basis.buffer_shapes, strict=False)
+    }
+
+
+def _found(
+    model: nn.Module,
+    dataloader: Iterable[Mapping[str, Any]],
+    n_examples: int,
+    adapter_name: str,
+    loss: Loss | None,
+    shapes: Mapping[str, tuple[int, int]],
+) -> Tensor:
+    moments = _moments(model, dataloader, n_examples, adapter_name, loss or _model_loss)
+    return _bases(moments, [rank for rank, _ in shapes.values()])
+
+
+def _begin_stage(bank: Bank, basis: Basis, found: Tensor) -> None:
+    generator = bank.generator
+    stage = generator.n_bases
+    with torch.no_grad():
+        factors = [bank.values()[pair.b] for pair in basis.pairs] if stage else []
+        basis.place(generator.basis, found.to(generator.basis), factors, stage)
+    generator.begin_stage()
 
 
 def _layer_names(model: Any, adapter_name: str) -> list[str]:
@@ -130,7 +201,8 @@ class _Observer:
     def _add(self, x: Tensor, grad: Tensor) -> None:
         with torch.autocast(grad.device.type, enabled=False):
             grad, x = grad.flatten(0, -2).float(), x.flatten(0, -2).float()
-            x = x * grad.any(1, keepdim=True)  # padding has no part in the loss
+            size = grad.norm(dim=1, keepdim=True)
+            x = x * (size > NO_PART * size.max())
             new = Moments(grad.T @ x, second_moment(x), second_moment(grad))
         if self.moments is None:
             self.moments = new
@@ -153,7 +225,7 @@ def _moments(
     hooks = [layers[name].register_forward_hook(observer) for name, observer in observers.items()]
     device, losses = next(model.parameters()).device, []
     try:
-        with _untouched(model), model.disable_adapter(), torch.enable_grad():
+        with _untouched(model), torch.enable_grad():
             for batch in _first(dataloader, n_examples):
                 value = loss(model, {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()})
                 value.backward()
@@ -198,7 +270,7 @@ def _warn_of_guessing(model: Any, loss: float) -> None:
             f"The classifier's loss is {loss:.3f}, that of guessing among {n_labels} labels is "
             f"{math.log(n_labels):.3f}: its head seems to be random still, and the gradient says little. Fit the head "
             "on the frozen base model first, then find the bases.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -33,7 +33,7 @@ EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, 
     ("source", "direct", "start", "identity", "the authors' start is one of mapping models"),
     *(("noise", device, "backend", "exact", "noise is simulated by our own simulator only") for device in DEVICES),
 )
-COUNTS = ("chunk_size", "n_circuits", "circuit_depth")
+COUNTS = ("chunk_size", "n_circuits", "circuit_depth", "n_stages")
 FLAGS = ("use_basis_bits", "train_circuit", "save_init")
 FAKES = tuple(FAKE_MACHINES)
 
@@ -68,6 +68,7 @@ def check(config: Any) -> None:
             f"`interpolation`={config.interpolation!r} has nothing to fill in, because without `shots` every "
             "probability is exact. Set `shots`, or interpolation='none'."
         )
+    _check_stages(config)
     _check_device(config)
     for name, value, other, allowed, reason in EXCLUSIVE:
         found = getattr(config, other)
@@ -89,6 +90,22 @@ def _check_widths(config: Any) -> None:
             f"`activation`={config.activation!r} has no hidden layer to follow. Set `mapping_widths`, or leave "
             "`activation` at 'none'."
         )
+
+
+def _check_stages(config: Any) -> None:
+    if config.n_stages == 1:
+        return
+    if config.basis != "gradient" or config.use_dora:
+        raise ValueError(
+            f"`n_stages`={config.n_stages} is not possible: only gradient bases, without DoRA, are found more than "
+            "once. Set basis='gradient' and use_dora=False, or n_stages=1."
+        )
+    for rank in {config.r, *config.rank_pattern.values()}:
+        if rank % config.n_stages:
+            raise ValueError(
+                f"A rank of {rank} cannot be cut into `n_stages`={config.n_stages} equal parts. Set `r` (and "
+                "`rank_pattern`) to a multiple of `n_stages`."
+            )
 
 
 def _check_device(config: Any) -> None:

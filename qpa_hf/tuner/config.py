@@ -24,9 +24,14 @@ PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
 
 # What was best for each basis: benchmarks/LOG.md. With gradient bases a chunk is half a core, and the bases are scaled
 # for lora_alpha / r = 1 at every rank; otherwise lora_alpha is PEFT's.
-SIZES: dict[str, Callable[[int], dict[str, int]]] = {
-    "kaiming": lambda r: {"lora_alpha": 8, "chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
-    "gradient": lambda r: {"lora_alpha": r, "chunk_size": max(1, r * r // 2), "n_circuits": 4, "circuit_depth": 2},
+SIZES: dict[str, Callable[[int, int], dict[str, int]]] = {
+    "kaiming": lambda r, core: {"lora_alpha": 8, "chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
+    "gradient": lambda r, core: {
+        "lora_alpha": r,
+        "chunk_size": max(1, core * core // 2),
+        "n_circuits": 4,
+        "circuit_depth": 2,
+    },
 }
 
 
@@ -42,7 +47,7 @@ class QPAConfig(LoraConfig):
     Args:
         lora_alpha (`int`, *optional*): LoRA's own. 8, or `r` with gradient bases.
         chunk_size (`int`, *optional*): Numbers generated per basis state, n_mlp in the paper. Fewer chunks need fewer
-            qubits; larger chunks need more trainable numbers. 384, or half a core (r * r / 2) with gradient bases.
+            qubits; larger chunks need more trainable numbers. 384, or half a core with gradient bases.
         n_circuits (`int`, *optional*): Independent circuits, one feature column each. 8, or 4 with gradient bases.
         circuit_depth (`int`, *optional*): Layers of the ansatz, L in the paper. 8, or 2 with gradient bases.
         ansatz (`str`, *optional*, defaults to `"ry_cnot"`): Gate pattern of a layer: `"ry_cnot"` (Eq. 1),
@@ -65,6 +70,9 @@ class QPAConfig(LoraConfig):
         basis (`str`, *optional*, defaults to `"kaiming"`): `"kaiming"` generates both factors of each layer.
             `"gradient"` freezes A and U, found once by `initialize_basis` from the gradient's singular vectors, and
             generates only the core R, shape (r, r), of B = U R: r * r numbers a layer.
+        n_stages (`int`, *optional*, defaults to 1): How often gradient bases are found in a run. Each stage has
+            r / n_stages rows of A and a core of that side; `refresh_basis` begins the next one, and what was
+            generated before stays as it is. All trained numbers are trained anew in every stage.
         train_circuit (`bool`, *optional*, defaults to `True`): `False` freezes the angles.
         backend (`str`, *optional*, defaults to `"exact"`): What runs the circuits: `"exact"` (our simulator),
             `"torchquantum"` (the paper's: the same numbers, dozens of times slower, to check ours against; set
@@ -119,6 +127,7 @@ class QPAConfig(LoraConfig):
     start: str = field(default="identity", metadata={"help": f"Values at step 0, one of {STARTS}."})
     source: str = field(default="circuit", metadata={"help": f"The circuit or a control, one of {SOURCES}."})
     basis: str = field(default="kaiming", metadata={"help": f"Where the frozen factors come from, one of {BASES}."})
+    n_stages: int = field(default=1, metadata={"help": "How often gradient bases are found, r / n_stages rows each."})
     train_circuit: bool = field(default=True, metadata={"help": "False freezes the angles."})
     backend: str = field(default="exact", metadata={"help": f"What runs the circuits, one of {tuple(BACKENDS)}."})
     device: str | None = field(default=None, metadata={"help": f"Of backend 'ibm': 'ibm_...', or {FAKES}."})
@@ -138,7 +147,7 @@ class QPAConfig(LoraConfig):
         self.peft_type = PeftType("QPA")
         self._is_loaded = False
         check(self)
-        for name, size in SIZES[self.basis](self.r).items():
+        for name, size in SIZES[self.basis](self.r, self.r // self.n_stages).items():
             if getattr(self, name) is None:
                 setattr(self, name, size)
         refuse(self)

@@ -97,12 +97,12 @@ def own_slots(slots: list[Slot]) -> list[Slot]:
 
 
 def generated_slots(config: Any, slots: list[Slot]) -> list[Slot]:
-    """Return what the generator's vector holds: the slots, or cores, shape (rank, rank), for those on frozen bases."""
+    """Return what the generator's vector holds: the slots, or square cores for those on frozen bases."""
     own = own_slots(slots)
     if config.basis == "kaiming":
         return own
     return [
-        slot if slot.frozen_part == "magnitude" else slot._replace(shape=(slot.shape[1],) * 2)
+        slot if slot.frozen_part == "magnitude" else slot._replace(shape=(slot.shape[1] // config.n_stages,) * 2)
         for slot in own
         if slot.frozen_part != "init"
     ]
@@ -139,7 +139,7 @@ def basis_of(config: Any, slots: list[Slot]) -> Basis | None:
             if rank > min(n_in, n_out):
                 raise ValueError(f"Rank {rank} is more than {name} has ({min(n_in, n_out)}). Lower `r` for it.")
             pairs.append(Pair(index[slot.key], b))
-    return Basis([slot.shape for slot in own], pairs)
+    return Basis([slot.shape for slot in own], pairs, config.n_stages)
 
 
 def initial_values(config: Any, slots: list[Slot]) -> Tensor:
@@ -186,7 +186,7 @@ def build_bank(config: Any, slots: list[Slot], magnitudes: Mapping[str, Tensor] 
         frozen.append(("magnitude", torch.cat(values), True))
     basis = basis_of(config, slots)
     spec = config.generator_spec(n_generated(config, slots))
-    return cut(Generator(spec, frozen, basis.n_buffer if basis else 0), config, slots)
+    return cut(Generator(spec, frozen, basis.n_buffer if basis else 0, config.n_stages), config, slots)
 
 
 def cut(generator: Generator, config: Any, slots: list[Slot]) -> Bank:

@@ -1,0 +1,42 @@
+"""Find an adapter's gradient bases anew in the course of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from qpa_hf.tuner import refresh_basis
+
+
+class RefreshBasisCallback(TrainerCallback):
+    """Cuts a run into as many equal stages as the adapter's `n_stages`, and calls `refresh_basis` before each but one.
+
+    The first bases come from `initialize_basis`, before training. The optimizer forgets what it knows of the numbers
+    that start over; the learning rate follows its schedule. A resumed run goes on in its checkpoint's stage.
+
+    Args:
+        dataloader: batches for the gradient, see `initialize_basis`.
+        n_examples: see there.
+        adapter_name: which adapter of the model.
+    """
+
+    def __init__(
+        self, dataloader: Iterable[Mapping[str, Any]], n_examples: int = 1024, adapter_name: str = "default"
+    ) -> None:
+        self.dataloader = dataloader
+        self.n_examples = n_examples
+        self.adapter_name = adapter_name
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        model = kwargs["model"]
+        generator = model.base_model.lora_qpa[self.adapter_name]
+        n_stages = model.peft_config[self.adapter_name].n_stages
+        if generator.n_bases > state.global_step * n_stages // state.max_steps:
+            return
+        refresh_basis(model, self.dataloader, self.n_examples, self.adapter_name)
+        for parameter in generator.parameters():
+            kwargs["optimizer"].state.pop(parameter, None)
