@@ -16,7 +16,7 @@ from qpa_hf.checkpoint import write_text
 from qpa_hf.generator import GeneratorSpec
 from qpa_hf.model_cards.record import RECORD_NAME, RunRecord
 from qpa_hf.tuner.config import QPAConfig
-from qpa_hf.tuner.slots import n_generated, slots_of
+from qpa_hf.tuner.slots import n_generated, own_slots, slots_of
 
 FOLDER = Path(__file__).parent
 CARD_NAME = "README.md"
@@ -97,12 +97,14 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
 
 def _generated(config: QPAConfig, record: RunRecord, method: str) -> dict[str, Any]:
     """Return what a card says of the generator."""
-    spec = config.generator_spec(n_generated(config, slots_of(config.layout or [])))
+    slots = slots_of(config.layout or [])
+    spec = config.generator_spec(n_generated(config, slots))
     lora = {"rank": config.r, "lora_alpha": config.lora_alpha} if method == "LORA" else {}
     return {
-        "n_values": f"{spec.n_values:,}",
-        "n_trainable": f"{spec.n_trainable:,}",
-        "split": _split(spec),
+        "n_values": f"{sum(math.prod(slot.shape) for slot in own_slots(slots)):,}",
+        "n_trainable": f"{config.n_stages * spec.n_trainable:,}",
+        "bases": " between frozen bases from the gradient" if config.basis == "gradient" else "",
+        "split": _split(spec, config.n_stages),
         "origin": _origin(config, spec),
         "settings": _settings(config, spec) | lora,
         "control": _control(config, record),
@@ -205,7 +207,7 @@ def _metadata(config: PeftConfig, record: RunRecord, base: str, tags: list[str])
     )
 
 
-def _split(spec: GeneratorSpec) -> dict[str, str]:
+def _split(spec: GeneratorSpec, n_stages: int) -> dict[str, str]:
     inputs = {"numbers in the circuits' place": f"{spec.n_free:,}"} if spec.n_free else {}
     if spec.n_interpolation:
         inputs["network that interpolates between states"] = f"{spec.n_interpolation:,}"
@@ -215,7 +217,7 @@ def _split(spec: GeneratorSpec) -> dict[str, str]:
         **inputs,
         "mapping model, hidden layers": f"{spec.n_hidden:,}",
         output: f"{spec.n_output:,}",
-        "all": f"{spec.n_trainable:,}",
+        f"all, in each of {n_stages} stages" if n_stages > 1 else "all": f"{spec.n_trainable:,}",
     }
 
 

@@ -221,3 +221,15 @@ def test_hyperparameters_are_those_that_matter_and_no_token(tmp_path):
         "total_batch_size": 12,
     }
     assert "secret" not in json.dumps(record.to_json())
+
+
+def test_card_of_gradient_bases_counts_all_stages_and_what_lora_would_train(tmp_path):
+    model = adapted("llama", **LM, r=16, n_stages=2, basis="gradient", chunk_size=16, n_circuits=1)
+    n_trained = 2 * model.get_nb_trainable_parameters()[0]
+    model.save_pretrained(tmp_path / "native")
+    materialize(tmp_path / "native", tmp_path / "plain")
+    n_lora = get_peft_model(build("llama"), LoraConfig(r=16, **LM)).get_nb_trainable_parameters()[0]
+    card = " ".join((tmp_path / "plain" / "README.md").read_text().split())
+    assert f"Its {n_lora:,} numbers were generated" in card
+    assert f"from {n_trained:,} trained numbers between frozen bases" in card
+    assert f"would train {n_lora:,} numbers" in card

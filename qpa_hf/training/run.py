@@ -63,8 +63,8 @@ class Finished:
 
     @property
     def n_trainable(self) -> int:
-        """How many numbers were trained."""
-        return self.model.get_nb_trainable_parameters()[0]
+        """How many numbers were trained, in all stages together."""
+        return getattr(self.model.active_peft_config, "n_stages", 1) * self.model.get_nb_trainable_parameters()[0]
 
     @property
     def losses(self) -> list[tuple[int, float]]:
