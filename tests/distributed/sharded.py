@@ -8,10 +8,11 @@ from models import build
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from trajectory import N_STEPS, TARGETS, distance, loss_of, model_of, optimizer_of, rows
 from wrapped import accelerator, fsdp_plugin, loop, shard, share, train
 
-from qpa_hf import QPAConfig, initialize_basis, materialize
+from qpa_hf import QPAConfig, initialize_basis, materialize, refresh_basis
 
 HALF = N_STEPS // 2
 
@@ -93,6 +94,27 @@ def based():
     return {"bases": max(((x - y).norm() / y.norm()).item() for x, y in zip(*buffers, strict=True))}
 
 
+def staged(is_sharded):
+    """Train, find bases again, each process on its rows, and train on: how far the processes are apart then."""
+    from peft import get_peft_model
+
+    sizes = {"r": 4, "n_stages": 2, "chunk_size": 2, "n_circuits": 1, "basis": "gradient", "target_modules": TARGETS}
+    model = get_peft_model(build("llama"), QPAConfig(**sizes, task_type="CAUSAL_LM"))
+    batches = [{"input_ids": share(rows(0))[0], "labels": share(rows(0))[0]}]
+    wrapped = shard(model) if is_sharded else DistributedDataParallel(model)
+    initialize_basis(model, batches)
+    train(wrapped, optimizer_of(wrapped), range(HALF))
+    if is_sharded:
+        return _message(lambda: refresh_basis(model, batches), ValueError)
+    refresh_basis(model, batches)
+    train(wrapped, optimizer_of(wrapped), range(HALF, N_STEPS))
+    own = torch.cat([tensor.flatten() for tensor in model.base_model.generated_tensors().values()])
+    first = own.clone()
+    dist.broadcast(first, 0)
+    assert model.base_model.lora_qpa["default"].n_bases == 2
+    return {"processes": (own - first).norm().item()}
+
+
 def evaluated():
     """Compare the loss without gradients, between two steps and without `eval()`, with that of one process."""
     model, alone = shard(model_of("lora")), model_of("lora")
@@ -147,6 +169,8 @@ def figures(folder, expected):
         "materialized, DoRA": lambda: materialized(folder, "dora"),
         "gradient bases found when sharded": based,
         "evaluated between steps": evaluated,
+        "stages under DDP": lambda: staged(is_sharded=False),
+        "stages when sharded": lambda: staged(is_sharded=True),
         "refused by the first process": lambda: refused(folder),
         "reentrant checkpointing": reentrant,
     }

@@ -34,9 +34,11 @@ SHARDED = [
     "materialized, DoRA",
     "gradient bases found when sharded",
     "evaluated between steps",
+    "stages under DDP",
 ]
 REFUSED = {
     "refused by the first process": "is a file. Pass a directory",
+    "stages when sharded": "A sharded adapter cannot begin a stage",
     "reentrant checkpointing": "Set `use_reentrant=False`",
 }
 
