@@ -67,7 +67,7 @@ def _generator(config: QPAConfig) -> dict[str, Any]:
         "stages": config.n_stages if config.n_stages > 1 else None,
         "chunk_size": spec.chunk_size,
         "generated_numbers": spec.n_values,
-        "trainable_numbers": spec.n_trainable,
+        "trainable_numbers": config.n_stages * spec.n_trainable,
         "trainable_angles": spec.n_angles if spec.train_circuit else 0,
         "trainable_inputs": spec.n_free or None,
         "trainable_interpolation": spec.n_interpolation,

@@ -39,7 +39,7 @@ class PlanRow:
     n_interpolation: int
     n_hidden: int
     n_output: int
-    n_trainable: int
+    n_trainable: int  # in all stages together; what stands above is one stage's
     measuring: Budget  # what the configuration's own estimator measures
     estimators: tuple[Budget, ...]  # what each one would; none without shots
     percent_of_target: float  # of the weights of the adapted layers
@@ -198,6 +198,7 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_steps: int) -> P
     )
     if config.start == "identity" and config.save_init:
         kept += sum(math.prod(slot.shape) for slot in generated_slots(config, slots) if slot.frozen_part)
+    n_trainable = config.n_stages * spec.n_trainable
     states = 2**spec.n_qubits * spec.n_circuits
     has_circuit = spec.source == "circuit"
     n_rotations = len(ANSATZE[spec.ansatz].rotations)
@@ -217,11 +218,11 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_steps: int) -> P
         n_interpolation=spec.n_interpolation,
         n_hidden=spec.n_hidden,
         n_output=spec.n_output,
-        n_trainable=spec.n_trainable,
+        n_trainable=n_trainable,
         measuring=budget(spec, spec.gradient, n_steps),
         estimators=tuple(budgets(spec, n_steps)) if has_circuit and spec.n_shots else (),
-        percent_of_target=100 * spec.n_trainable / n_target,
-        percent_of_lora=100 * spec.n_trainable / n_lora,
+        percent_of_target=100 * n_trainable / n_target,
+        percent_of_lora=100 * n_trainable / n_lora,
         generator_flops=circuit_flops + mapping_flops,
         generator_bytes=circuit_bytes + FLOAT_BYTES * (2 * hidden + 2 * (n_lora if basis else spec.n_values)),
         native_bytes=FLOAT_BYTES * kept,

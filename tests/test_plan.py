@@ -38,6 +38,14 @@ def test_plan_agrees_with_the_model(case):
     assert (row.n_trainable, row.n_values, row.n_qubits) == (trained, spec.n_values, spec.n_qubits)
 
 
+def test_stages_count_together():
+    rows = [
+        plan(QPAConfig(basis="gradient", r=32 * n, n_stages=n, target_modules=["c_attn"]), GPT2Config()).rows[0]
+        for n in (1, 3)
+    ]
+    assert rows[1].n_trainable == 3 * rows[0].n_trainable
+
+
 def test_large_model_needs_no_weights():
     shapes = LlamaConfig(
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_key_value_heads=8, vocab_size=128256
