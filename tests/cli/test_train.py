@@ -98,11 +98,15 @@ def test_finished_run_takes_no_step_more(qpa, tiny, tmp_path):
     assert {path: path.read_bytes() for path in files} == files
 
 
-def test_gradient_bases_are_found_before_training(qpa, tiny, tmp_path):
-    options = ["--set", "adapter.basis=gradient", "--set", "adapter.source=direct", "--json"]
-    result = json.loads(qpa("train", "--output", tmp_path, *tiny, *options).out)
+@pytest.mark.parametrize("n_stages", [1, 2])
+def test_gradient_bases_of_all_stages_are_found(n_stages, qpa, tiny, tmp_path):
+    settings = {"basis": "gradient", "source": "direct", "n_stages": n_stages}
+    options = [option for name, value in settings.items() for option in ("--set", f"adapter.{name}={value}")]
+    result = json.loads(qpa("train", "--output", tmp_path, *tiny, *options, "--json").out)
     assert result["perplexity"] < result["perplexity_before"]
     assert PeftConfig.from_pretrained(tmp_path / "adapter").peft_type == "LORA"
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all(tensor.any(1).all() for key, tensor in tensors.items() if "lora_A" in key)
 
 
 def test_settings_refused_late_do_not_occupy_the_folder(qpa, tiny, tmp_path):
