@@ -159,6 +159,11 @@ def run(folder, *callbacks):
     return trainer(folder, [RefreshBasisCallback(batches), *callbacks], model=model, **saving)
 
 
+def test_one_stage_needs_no_callback(tmp_path):
+    with pytest.raises(ValueError, match="only one stage"):
+        trainer(tmp_path, [RefreshBasisCallback([])]).train()
+
+
 def test_trainer_gives_each_stage_as_many_steps(tmp_path):
     count = Count()
     run(tmp_path, count).train()

@@ -20,6 +20,9 @@ class RefreshBasisCallback(TrainerCallback):
         dataloader: batches for the gradient, see `initialize_basis`.
         n_examples: see there.
         adapter_name: which adapter of the model.
+
+    Raises:
+        ValueError: when training begins, if the adapter has only one stage.
     """
 
     def __init__(
@@ -28,6 +31,15 @@ class RefreshBasisCallback(TrainerCallback):
         self.dataloader = dataloader
         self.n_examples = n_examples
         self.adapter_name = adapter_name
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if getattr(kwargs["model"].peft_config.get(self.adapter_name), "n_stages", 1) == 1:
+            raise ValueError(
+                f"Adapter {self.adapter_name!r} has only one stage. Configure it by QPAConfig(basis='gradient', "
+                "n_stages=...), or leave the callback out."
+            )
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
