@@ -258,3 +258,27 @@ def test_plain_lora_has_no_bases_to_find():
 def test_rank_alone_decides_the_sizes():
     config = QPAConfig(basis="gradient", r=32)
     assert (config.lora_alpha, config.chunk_size, config.n_circuits, config.circuit_depth) == (32, 512, 4, 2)
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}}], ids=str)
+def test_every_layer_is_scaled_by_one(settings):
+    model = uninitialized("llama", target_modules=["q_proj", "down_proj"], **settings)
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    assert [layer.scaling["default"] for layer in layers] == pytest.approx([1.0] * len(layers))
+
+
+def test_expert_without_a_token_adds_nothing():
+    def loss(model, batch):
+        few = model.base_model.model(batch["input"][:0])
+        return model(batch["input"]).square().mean() + few.sum()
+
+    found = []
+    for own in (loss, lambda model, batch: model(batch["input"]).square().mean()):
+        base = torch.nn.Sequential(torch.nn.Linear(6, 8))
+        torch.nn.init.ones_(base[0].weight)
+        torch.nn.init.zeros_(base[0].bias)
+        model = get_peft_model(base, QPAConfig(basis="gradient", r=2, target_modules=["0"]))
+        rows = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+        initialize_basis(model, [{"input": rows}], loss=own)
+        found.append(model.base_model.lora_qpa["default"].basis)
+    assert torch.equal(*found)

@@ -186,3 +186,37 @@ def test_interrupted_stages_resume_bit_for_bit(step, tmp_path):
     expected = tensors(whole.model)
     for key, value in tensors(resumed.model).items():
         assert torch.equal(value, expected[key]), key
+
+
+def test_copied_buffers_are_noticed():
+    model, copy = in_second_stage(), staged()
+    disturb(model)
+    for key, value in copy.state_dict().items():  # as an average of weights does
+        value.copy_(model.state_dict()[key])
+    assert torch.equal(logits(copy, "llama"), logits(model, "llama"))
+
+
+def test_combination_may_have_any_rank():
+    model = in_second_stage()
+    model.add_adapter("other", QPAConfig(r=3, chunk_size=16, target_modules=SETTINGS["target_modules"]))
+    model.add_weighted_adapter(["default", "other"], [1.0, 1.0], "both", combination_type="cat")
+    assert (model.peft_config["both"].r, model.peft_config["default"].n_stages) == (9, 2)
+
+
+def test_batches_that_can_be_read_once_are_refused():
+    with pytest.raises(TypeError, match="only once"):
+        RefreshBasisCallback(iter([]))
+
+
+def test_float16_finds_the_same_bases():
+    ids = torch.randint(3, 60, (64, 16), generator=torch.Generator().manual_seed(0))
+    spans = []
+    for dtype in (torch.float32, torch.float16):
+        model = staged()
+        disturb(model)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            refresh_basis(model, [{"input_ids": ids, "labels": ids}])
+        spans.append([value[3:].T for key, value in tensors(model).items() if "lora_A" in key])
+    for found, expected in zip(*spans, strict=True):
+        cosines = torch.linalg.svdvals(torch.linalg.qr(found)[0].T @ torch.linalg.qr(expected)[0])
+        assert cosines.min() > 0.9

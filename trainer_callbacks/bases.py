@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qpa_hf.tuner import refresh_basis
+from qpa_hf.tuner.basis import Loss
 
 
 class RefreshBasisCallback(TrainerCallback):
@@ -17,20 +18,32 @@ class RefreshBasisCallback(TrainerCallback):
     that start over; the learning rate follows its schedule. A resumed run goes on in its checkpoint's stage.
 
     Args:
-        dataloader: batches for the gradient, see `initialize_basis`.
+        dataloader: batches for the gradient, see `initialize_basis`; read once for each further stage.
         n_examples: see there.
         adapter_name: which adapter of the model.
+        loss: see there.
 
     Raises:
+        TypeError: if the batches can be read only once.
         ValueError: when training begins, if the adapter has only one stage.
     """
 
     def __init__(
-        self, dataloader: Iterable[Mapping[str, Any]], n_examples: int = 1024, adapter_name: str = "default"
+        self,
+        dataloader: Iterable[Mapping[str, Any]],
+        n_examples: int = 1024,
+        adapter_name: str = "default",
+        loss: Loss | None = None,
     ) -> None:
+        if isinstance(dataloader, Iterator):
+            raise TypeError(
+                f"A {type(dataloader).__name__} can be read only once, and each stage reads its batches. Pass a "
+                "DataLoader or a list."
+            )
         self.dataloader = dataloader
         self.n_examples = n_examples
         self.adapter_name = adapter_name
+        self.loss = loss
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -49,6 +62,6 @@ class RefreshBasisCallback(TrainerCallback):
         n_stages = model.peft_config[self.adapter_name].n_stages
         if generator.n_bases > state.global_step * n_stages // state.max_steps:
             return
-        refresh_basis(model, self.dataloader, self.n_examples, self.adapter_name)
+        refresh_basis(model, self.dataloader, self.n_examples, self.adapter_name, self.loss)
         for parameter in generator.parameters():
             kwargs["optimizer"].state.pop(parameter, None)

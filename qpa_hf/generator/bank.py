@@ -105,6 +105,7 @@ class Bank:
         self._leaves: dict[int, Tensor] = {}  # what readers inside a backward pass were given
         self._trained: list[bool] = []  # which live tensors have a graph; a frozen basis has none
         self._drawn_for: Any = None  # the state of training for which the circuits were last measured
+        self._counted: Any = None  # the buffer `stage` as it was when its number was last read
         self._traced: list[Tensor] | None = None  # torch.compile's, valid within one traced forward
 
     def __getstate__(self) -> dict[str, Any]:
@@ -200,14 +201,24 @@ class Bank:
         tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
         return (self.generator.epoch, *((_Same(t), _version(t), t.requires_grad) for t in tensors))
 
+    def _n_bases(self) -> int:
+        """Return how many stages have bases, also where something else than loading has written the buffer."""
+        generator = self.generator
+        if "stage" in generator._buffers and not torch.compiler.is_compiling():
+            counted = (_Same(generator.stage), _version(generator.stage))
+            if counted != self._counted:
+                self._counted, generator.n_bases = counted, int(generator.stage)
+        return generator.n_bases
+
     def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         if self.basis is not None:
-            if not self.generator.n_bases:
+            n_bases = self._n_bases()
+            if not n_bases:
                 raise RuntimeError(
                     "The adapter's gradient bases are not known yet. Call `qpa_hf.initialize_basis(model, "
                     "dataloader)` once, before training."
                 )
-            return self.basis.tensors(self.generator.basis, pieces, self.generator.n_bases)
+            return self.basis.tensors(self.generator.basis, pieces, n_bases)
         slots = [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
         if self.is_scaled:
             scale, shift = self.generator.get_buffer("scale"), self.generator.get_buffer("shift")

@@ -64,7 +64,12 @@ class Finished:
     @property
     def n_trainable(self) -> int:
         """How many numbers were trained, in all stages together."""
-        return getattr(self.model.active_peft_config, "n_stages", 1) * self.model.get_nb_trainable_parameters()[0]
+        config = self.model.active_peft_config
+        once = self.model.get_nb_trainable_parameters()[0]
+        if getattr(config, "n_stages", 1) == 1:
+            return once
+        generator = self.model.base_model.lora_qpa[self.model.active_adapter]  # type: ignore[index]
+        return once + (config.n_stages - 1) * generator.spec.n_trainable  # type: ignore[union-attr]
 
     @property
     def losses(self) -> list[tuple[int, float]]:

@@ -28,6 +28,8 @@ from qpa_hf.tuner.slots import PREFIX, slots_of
 
 Loss = Callable[[nn.Module, Mapping[str, Any]], Tensor]
 HEAD_TASKS = ("SEQ_CLS", "TOKEN_CLS")
+SCALE = 2.0**12  # of the loss, so that float16 holds small gradients; bases do not depend on it
+METHOD = "preconditioned mean gradient"  # how cached bases were found
 NO_PART = 1e-5  # of the largest gradient of a token: below it, as of padding, is no more than rounding
 GUESSING = 0.95  # a head whose loss is more than this share of ln(n_labels) has not learned its classes
 
@@ -199,6 +201,8 @@ class _Observer:
         return output
 
     def _add(self, x: Tensor, grad: Tensor) -> None:
+        if not grad.numel():  # an expert without a token
+            return
         with torch.autocast(grad.device.type, enabled=False):
             grad, x = grad.flatten(0, -2).float(), x.flatten(0, -2).float()
             size = grad.norm(dim=1, keepdim=True)
@@ -228,7 +232,7 @@ def _moments(
         with _untouched(model), torch.enable_grad():
             for batch in _first(dataloader, n_examples):
                 value = loss(model, {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()})
-                value.backward()
+                (SCALE * value).backward()
                 losses.append(value.detach())
     finally:
         for hook in hooks:
@@ -308,7 +312,8 @@ def _read(path: Path, layers: Mapping[str, Sequence[int]]) -> Tensor:
         found = (file.metadata() or {}).get("layers")
         if found != _identity(layers):
             raise ValueError(
-                f"{path} holds the bases of other layers or ranks. Pass another file, or remove this one."
+                f"{path} holds the bases of other layers or ranks, or an older version's. Pass another file, or "
+                "remove this one."
             )
         return file.get_tensor("basis")
 
@@ -321,4 +326,4 @@ def _write(path: Path, buffer: Tensor, layers: Mapping[str, Sequence[int]]) -> N
 
 
 def _identity(layers: Mapping[str, Sequence[int]]) -> str:
-    return json.dumps([[name, *shape] for name, shape in layers.items()])
+    return json.dumps([METHOD, *([name, *shape] for name, shape in layers.items())])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -45,7 +46,7 @@ class QPAConfig(LoraConfig):
     Source: Liu et al., ICLR 2025 (https://huggingface.co/papers/2410.09846). `QPAConfig.paper` has its settings.
 
     Args:
-        lora_alpha (`int`, *optional*): LoRA's own. 8, or `r` with gradient bases.
+        lora_alpha (`int`, *optional*): LoRA's own. 8; with gradient bases what scales every layer by 1: `r`.
         chunk_size (`int`, *optional*): Numbers generated per basis state, n_mlp in the paper. Fewer chunks need fewer
             qubits; larger chunks need more trainable numbers. 384, or half a core with gradient bases.
         n_circuits (`int`, *optional*): Independent circuits, one feature column each. 8, or 4 with gradient bases.
@@ -147,6 +148,8 @@ class QPAConfig(LoraConfig):
         self.peft_type = PeftType("QPA")
         self._is_loaded = False
         check(self)
+        if self.basis == "gradient" and self.lora_alpha is None:
+            self._scale_by_one()
         for name, size in SIZES[self.basis](self.r, self.r // self.n_stages).items():
             if getattr(self, name) is None:
                 setattr(self, name, size)
@@ -156,6 +159,14 @@ class QPAConfig(LoraConfig):
             # PEFT saves the whole base embedding beside an adapter that targets `lm_head`, unless it believes that
             # tokens are trained; then it does so only where the vocabulary was resized, which is what we want.
             self.trainable_token_indices = {}
+
+    def _scale_by_one(self) -> None:
+        """Set what scales each layer's update so that it does not depend on the layer's rank."""
+        ranks: dict[str, int] = self.rank_pattern or {}
+        alphas = {name: math.sqrt(rank) if self.use_rslora else rank for name, rank in ranks.items()}
+        self.alpha_pattern = alphas | (self.alpha_pattern or {})
+        if self.use_rslora:
+            self.lora_alpha = math.sqrt(self.r)  # type: ignore[assignment]
 
     @classmethod
     def paper(cls, chunk_size: int = 2048, **kwargs: Any) -> QPAConfig:

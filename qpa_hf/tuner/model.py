@@ -207,11 +207,18 @@ class QPAModel(LoraModel):
         if adapter_name in self.peft_config:
             return
         self._plain_adapters.add(adapter_name)
+        first: Any = self.peft_config.get(adapters[0]) if adapters else None
+        n_stages = getattr(first, "n_stages", 1)
+        if n_stages > 1:
+            first.n_stages = 1  # PEFT copies this configuration with a rank that stages need not divide
         try:
             super().add_weighted_adapter(adapters, weights, adapter_name, *args, **kwargs)
         except BaseException:
             self._plain_adapters.discard(adapter_name)
             raise
+        finally:
+            if n_stages > 1:
+                first.n_stages = n_stages
         self.peft_config[adapter_name] = plain_lora_config(self.peft_config[adapter_name])
 
 
