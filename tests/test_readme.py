@@ -76,9 +76,8 @@ QUALITY = {  # what the README calls an arm of the bench
     "QPA gradient r=20, random": 'QPA r = 20, `source="random"`',
     "QPA gradient r=20, frozen": "QPA r = 20, `train_circuit=False`",
     "gradient, direct 1,200": "cores trained directly",
-    "gradient, direct 2,400": "cores trained directly",
-    "QPA gradient r=14": "QPA r = 14",
     "QPA gradient r=20": "QPA r = 20",
+    "QPA gradient 3 x r=20": "QPA r = 60, `n_stages=3`",
     "QPA gradient r=26": "QPA r = 26",
     "QPA gradient r=32": "QPA r = 32",
     "QPA gradient r=64": "QPA r = 64",
@@ -90,10 +89,13 @@ QUALITY = {  # what the README calls an arm of the bench
 
 def test_quality_is_that_of_the_recorded_runs():
     found = [{row["arm"]: row for row in summary(task)} for task in ("sst2", "wikitext")]
-    assert all(rows.keys() == QUALITY.keys() for rows in found)
+    assert found[0].keys() | found[1].keys() == QUALITY.keys()
     for arm, label in QUALITY.items():
         cells = []
-        for row in (rows[arm] for rows in found):
+        for row in (rows.get(arm) for rows in found):
+            if row is None:
+                cells += ["", "not run"]
+                continue
             edge = "*" if row["is_at_edge"] else ""
             low, high = row["interval"]
             cells += [f"{row['n_trainable']:,}", f"{row['cross_entropy']:.4f}{edge} ({low:.4f} to {high:.4f})"]
