@@ -47,7 +47,7 @@ def _gradient(
     """Cores in bases from the gradient, of one rank or of what `rank` makes of the targets, in each stage."""
 
     def config(targets: Targets, seed: int) -> PeftConfig:
-        r = min(rank(targets) if callable(rank) else rank, *(min(shape) for shape in targets.shapes))
+        r = min(rank(targets) if callable(rank) else rank, *(min(shape) // n_stages for shape in targets.shapes))
         own: dict[str, Any] = {"r": n_stages * r, "n_stages": n_stages, "init_seed": seed, "basis": "gradient"}
         return QPAConfig(target_modules=targets.modules, task_type=targets.task_type, **own, **fields)
 
