@@ -232,7 +232,7 @@ def _moments(
         with _untouched(model), torch.enable_grad():
             for batch in _first(dataloader, n_examples):
                 value = loss(model, {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()})
-                (SCALE * value).backward()
+                (SCALE * value.float()).backward()
                 losses.append(value.detach())
     finally:
         for hook in hooks:
@@ -295,7 +295,7 @@ def _summed(name: str, moments: Moments | None) -> Moments:
 
 
 def _bases(moments: Mapping[str, Moments], ranks: Iterable[int]) -> Tensor:
-    """Return the buffer of all bases: every A, then every U; in each process that of the first."""
+    """Return one stage's bases end to end, every A, then every U; in each process those of the first."""
     pairs = [scaled_bases(found, rank) for found, rank in zip(moments.values(), ranks, strict=True)]
     buffer = torch.cat([a.flatten() for a, _ in pairs] + [u.flatten() for _, u in pairs])
     if _is_distributed():

@@ -100,7 +100,7 @@ def _check_stages(config: Any) -> None:
             f"`n_stages`={config.n_stages} is not possible: only gradient bases, without DoRA, are found more than "
             "once. Set basis='gradient' and use_dora=False, or n_stages=1."
         )
-    for rank in {config.r, *config.rank_pattern.values()}:
+    for rank in {config.r, *(config.rank_pattern or {}).values()}:
         if rank % config.n_stages:
             raise ValueError(
                 f"A rank of {rank} cannot be cut into `n_stages`={config.n_stages} equal parts. Set `r` (and "

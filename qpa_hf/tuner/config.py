@@ -23,16 +23,10 @@ from qpa_hf.tuner.refusals import refuse
 # one more layer of 32, and only with it do the paper's parameter counts come out.
 PAPER_WIDTHS = (32, 64, 128, 128, 64, 32, 32)
 
-# What was best for each basis: benchmarks/LOG.md. With gradient bases a chunk is half a core, and the bases are scaled
-# for lora_alpha / r = 1 at every rank; otherwise lora_alpha is PEFT's.
-SIZES: dict[str, Callable[[int, int], dict[str, int]]] = {
-    "kaiming": lambda r, core: {"lora_alpha": 8, "chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
-    "gradient": lambda r, core: {
-        "lora_alpha": r,
-        "chunk_size": max(1, core * core // 2),
-        "n_circuits": 4,
-        "circuit_depth": 2,
-    },
+# What was best for each basis: benchmarks/LOG.md. With gradient bases a chunk is half a core.
+SIZES: dict[str, Callable[[int], dict[str, int]]] = {
+    "kaiming": lambda side: {"chunk_size": 384, "n_circuits": 8, "circuit_depth": 8},
+    "gradient": lambda side: {"chunk_size": max(1, side * side // 2), "n_circuits": 4, "circuit_depth": 2},
 }
 
 
@@ -148,9 +142,9 @@ class QPAConfig(LoraConfig):
         self.peft_type = PeftType("QPA")
         self._is_loaded = False
         check(self)
-        if self.basis == "gradient" and self.lora_alpha is None:
-            self._scale_by_one()
-        for name, size in SIZES[self.basis](self.r, self.r // self.n_stages).items():
+        if self.lora_alpha is None:
+            self._set_alphas()
+        for name, size in SIZES[self.basis](self.r // self.n_stages).items():
             if getattr(self, name) is None:
                 setattr(self, name, size)
         refuse(self)
@@ -160,13 +154,15 @@ class QPAConfig(LoraConfig):
             # tokens are trained; then it does so only where the vocabulary was resized, which is what we want.
             self.trainable_token_indices = {}
 
-    def _scale_by_one(self) -> None:
-        """Set what scales each layer's update so that it does not depend on the layer's rank."""
+    def _set_alphas(self) -> None:
+        """Set PEFT's default; for gradient bases, which have their scale, what multiplies each layer's update by 1."""
+        if self.basis == "kaiming":
+            self.lora_alpha = 8
+            return
         ranks: dict[str, int] = self.rank_pattern or {}
-        alphas = {name: math.sqrt(rank) if self.use_rslora else rank for name, rank in ranks.items()}
-        self.alpha_pattern = alphas | (self.alpha_pattern or {})
-        if self.use_rslora:
-            self.lora_alpha = math.sqrt(self.r)  # type: ignore[assignment]
+        alpha: Callable[[int], Any] = math.sqrt if self.use_rslora else int
+        self.lora_alpha = alpha(self.r)
+        self.alpha_pattern = {name: alpha(rank) for name, rank in ranks.items()} | (self.alpha_pattern or {})
 
     @classmethod
     def paper(cls, chunk_size: int = 2048, **kwargs: Any) -> QPAConfig:
