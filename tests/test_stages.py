@@ -123,9 +123,15 @@ def not_active(model):
     refresh_basis(model, [inputs("llama")], loss=square)
 
 
+def disabled(model):
+    with model.disable_adapter():
+        refresh_basis(model, [inputs("llama")], loss=square)
+
+
 REFUSED_CALLS = {
     "after the last stage": (lambda: refresh_basis(in_second_stage(), [inputs("llama")]), "last of its 2 stages"),
     "not active": (lambda: not_active(staged()), "not active"),
+    "disabled": (lambda: disabled(staged()), "disabled"),
     "before the first": (
         lambda: refresh_basis(get_peft_model(build("llama"), QPAConfig(**SETTINGS)), [inputs("llama")]),
         "initialize_basis",
@@ -150,18 +156,23 @@ class Count(TrainerCallback):
         self.n_bases.append(model.base_model.lora_qpa["default"].n_bases)
 
 
-def run(folder, *callbacks):
+def run(folder, *callbacks, max_steps=6):
     """Return a Trainer for six steps in three stages, with a checkpoint after each step."""
     batches = [{name: torch.stack([row[name] for row in rows(4)]) for name in rows(1)[0]}]
     model = get_peft_model(build("llama"), QPAConfig(**(SETTINGS | {"n_stages": 3}), **LM))
     initialize_basis(model, batches)
-    saving = {"max_steps": 6, "save_strategy": "steps", "save_steps": 1}
+    saving = {"max_steps": max_steps, "save_strategy": "steps", "save_steps": 1}
     return trainer(folder, [RefreshBasisCallback(batches), *callbacks], model=model, **saving)
 
 
 def test_one_stage_needs_no_callback(tmp_path):
     with pytest.raises(ValueError, match="only one stage"):
         trainer(tmp_path, [RefreshBasisCallback([])]).train()
+
+
+def test_run_has_a_step_for_each_stage(tmp_path):
+    with pytest.raises(ValueError, match="2 steps has no room for 3 stages"):
+        run(tmp_path, max_steps=2).train()
 
 
 def test_trainer_gives_each_stage_as_many_steps(tmp_path):

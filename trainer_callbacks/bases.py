@@ -25,7 +25,7 @@ class RefreshBasisCallback(TrainerCallback):
 
     Raises:
         TypeError: if the batches can be read only once.
-        ValueError: when training begins, if the adapter has only one stage.
+        ValueError: when training begins, if the adapter has only one stage, or more than the run has steps.
     """
 
     def __init__(
@@ -48,10 +48,17 @@ class RefreshBasisCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if getattr(kwargs["model"].peft_config.get(self.adapter_name), "n_stages", 1) == 1:
+        config = getattr(kwargs["model"], "peft_config", {}).get(self.adapter_name)
+        n_stages = getattr(config, "n_stages", 1)
+        if n_stages == 1:
             raise ValueError(
                 f"Adapter {self.adapter_name!r} has only one stage. Configure it by QPAConfig(basis='gradient', "
                 "n_stages=...), or leave the callback out."
+            )
+        if n_stages > state.max_steps:
+            raise ValueError(
+                f"A run of {state.max_steps} steps has no room for {n_stages} stages. Train for more steps, or "
+                "configure a smaller `n_stages`."
             )
 
     def on_step_begin(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from rich.console import Console
 from rich.progress import track
 from safetensors import safe_open
@@ -101,8 +102,8 @@ def refresh_basis(
 
     Raises:
         TypeError: if `model` is no PEFT model.
-        ValueError: if the adapter has no first bases yet, is in its last stage, is not active or is sharded by FSDP2
-            or ZeRO-3; if there are no examples; or if gradients are not finite.
+        ValueError: if the adapter has no first bases yet, is in its last stage, is not active, is disabled or is
+            sharded by FSDP2 or ZeRO-3; if there are no examples; or if gradients are not finite.
     """
     bank, basis = _bank(model, adapter_name)
     stage = bank.generator.n_bases
@@ -114,6 +115,8 @@ def refresh_basis(
         )
     if adapter_name not in model.active_adapters:  # type: ignore[operator]
         raise ValueError(f"Adapter {adapter_name!r} is not active. Call `model.set_adapter({adapter_name!r})` first.")
+    if any(layer.disable_adapters for layer in model.modules() if isinstance(layer, BaseTunerLayer)):
+        raise ValueError("The adapters are disabled; the gradient would be the base model's. Enable them first.")
     if is_fsdp(model) or is_zero3(model):
         raise ValueError("A sharded adapter cannot begin a stage. Train it with DDP, or set n_stages=1.")
     generator = bank.generator
