@@ -47,6 +47,7 @@ def bench(
     protocol = Protocol(
         arms=tuple(arm or (QUICK if quick else ARMS)),
         rates=tuple(rate or (QUICK_RATES if quick else RATES)),
+        is_open=not rate and not quick,
         n_seeds=min(seeds, 3) if quick else seeds,
         n_jobs=jobs,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),

@@ -21,6 +21,7 @@ from benchmarks.quality.task import Task
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 TUNING_SEED = 0  # the seeds that are reported start after it
+MOST_BEYOND = 6  # rates of an arm beyond the grid: one that learns nothing at any rate would go on for ever
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Protocol:
     Args:
         arms: keys of `ARMS`.
         rates: learning rates that every arm chooses from.
+        is_open: whether an arm that is best at an end of them goes on beyond it, until it is not.
         n_seeds: reported runs of each arm at its chosen rate.
         n_jobs: processes beside each other.
         device: where torch computes.
@@ -38,6 +40,7 @@ class Protocol:
 
     arms: tuple[str, ...]
     rates: tuple[float, ...]
+    is_open: bool
     n_seeds: int
     n_jobs: int
     device: str
@@ -59,9 +62,7 @@ class Protocol:
         task.base()  # bad input stops here, and the other processes find what it computed
         merged.restore(output, self.folder / task.name)
         with _executor(self.n_jobs) as executor:
-            tuning = _done(
-                executor, [self._job(task, arm, "tuning", r) for arm in self.arms for r in self._rates(arm)]
-            )
+            tuning = self._tune(task, executor)
             chosen = {arm: choose(rows) for arm, rows in tuning.items()}
             seeds = range(TUNING_SEED + 1, TUNING_SEED + 1 + self.n_seeds)
             final = _done(
@@ -71,8 +72,17 @@ class Protocol:
         rows = {arm: tuning[arm] + final.get(arm, []) for arm in self.arms}
         return merged.write(output, task, known, rows)
 
-    def _rates(self, arm: str) -> tuple[float, ...]:
-        return self.rates[:1] if arm == BASE else self.rates  # which has nothing to train
+    def _tune(self, task: Task, executor: Executor | None) -> dict[str, list[Row]]:
+        """Return the tuning runs of every arm."""
+        found: dict[str, list[Row]] = {arm: [] for arm in self.arms}
+        waiting = {arm: self.rates[:1] if arm == BASE else self.rates for arm in self.arms}  # BASE trains nothing
+        while waiting:
+            jobs = [self._job(task, arm, "tuning", rate) for arm, rates in waiting.items() for rate in rates]
+            for arm, rows in _done(executor, jobs).items():
+                found[arm] += rows
+            unsettled = {arm: found[arm] for arm in waiting if len(found[arm]) < len(self.rates) + MOST_BEYOND}
+            waiting = {arm: beyond(rows) for arm, rows in unsettled.items() if self.is_open and beyond(rows)}
+        return found
 
     def _job(
         self, task: Task, arm: str, purpose: Literal["tuning", "final"], rate: float, seed: int = TUNING_SEED
@@ -85,6 +95,15 @@ def choose(rows: list[Row]) -> float | None:
     if any("failed" in row for row in rows):
         return None
     return min(rows, key=lambda row: (cross_entropy(row, "development"), row["rate"]))["rate"]
+
+
+def beyond(rows: list[Row]) -> tuple[float, ...]:
+    """Return the rate to try next, one or three times a power of ten, if the best is an end of those tried."""
+    best, tried = choose(rows), [row.get("rate") for row in rows]
+    if best is None or len(tried) == 1 or best not in (min(tried), max(tried)):
+        return ()
+    tens, is_three = divmod(round(2 * math.log10(best)) + (1 if best == max(tried) else -1), 2)
+    return (float(f"{3 if is_three else 1}e{tens}"),)
 
 
 def cross_entropy(row: Row, part: str) -> float:

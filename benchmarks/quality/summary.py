@@ -43,7 +43,7 @@ class Result:
         control_of: the arm whose circuits it replaces.
         n_trainable: numbers that it trains.
         rate: its learning rate, chosen on the development part.
-        is_at_edge: whether that is the smallest or the largest of the grid.
+        is_at_edge: whether that is the smallest or the largest that was tried.
         losses: test cross-entropy in nats, by seed; infinite for a run that diverged.
         development: mean development cross-entropy, on which arms are chosen among.
         metrics: means of the other test metrics.
@@ -102,18 +102,20 @@ class Summary:
 
 def summarize(merged: Merged) -> Summary:
     """Return what a merged file's runs come to."""
-    grid = merged["protocol"]["rates"]
     final: dict[str, list[Any]] = defaultdict(list)
+    tried: dict[str, set[float]] = defaultdict(set)
     for row in merged["runs"]:
         if row["purpose"] == "final":
             final[row["arm"]].append(row)
-    results = [_result(arm, merged["arms"][arm], rows, grid) for arm, rows in final.items()]
+        else:
+            tried[row["arm"]].add(row["rate"])
+    results = [_result(arm, merged["arms"][arm], rows, tried[arm]) for arm, rows in final.items()]
     failed = {arm: known["failed"] for arm, known in merged["arms"].items() if "failed" in known}
     results = sorted(results, key=lambda result: (result.n_trainable, result.arm))
     return Summary(merged["task"], results, failed)
 
 
-def _result(arm: str, known: dict[str, Any], rows: list[Any], grid: list[float]) -> Result:
+def _result(arm: str, known: dict[str, Any], rows: list[Any], tried: set[float]) -> Result:
     whole = [row for row in rows if "diverged" not in row]
     names = [name for name in (whole[0]["test"] if whole else {}) if name != "cross_entropy"]
     rate = rows[0]["rate"]
@@ -123,7 +125,7 @@ def _result(arm: str, known: dict[str, Any], rows: list[Any], grid: list[float])
         control_of=known["control_of"],
         n_trainable=rows[0]["n_trainable"],
         rate=rate,
-        is_at_edge=rows[0]["n_trainable"] > 0 and len(grid) > 1 and rate in (min(grid), max(grid)),
+        is_at_edge=rows[0]["n_trainable"] > 0 and len(tried) > 1 and rate in (min(tried), max(tried)),
         losses={row["seed"]: cross_entropy(row, "test") for row in rows},
         development=statistics.fmean(cross_entropy(row, "development") for row in rows),
         metrics={name: statistics.fmean(row["test"][name] or math.nan for row in whole) for name in names},

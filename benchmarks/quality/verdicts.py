@@ -99,7 +99,7 @@ def _lora(summary: Summary) -> list[str]:
 
 def _cautions(summary: Summary) -> list[str]:
     lines = [
-        f"{result.arm} is best at {result.rate:g}, an end of the grid: it may do better at rates beyond."
+        f"{result.arm} is best at {result.rate:g}, an end of the rates tried: it may do better beyond."
         for result in summary.results
         if result.is_at_edge
     ]

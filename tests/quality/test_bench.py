@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertModel
 from benchmarks.quality import merged, report, runs
 from benchmarks.quality.__main__ import bench
 from benchmarks.quality.arms import ARMS, BASE, LORA, QUICK
-from benchmarks.quality.protocol import Protocol, choose
+from benchmarks.quality.protocol import Protocol, beyond, choose
 from benchmarks.quality.sst2 import _load
 
 PAIR = ("LoRA r=1", "QPA chunk 96")
@@ -26,7 +26,7 @@ def task(tmp_path_factory):
 
 
 def protocol(folder, arms=PAIR):
-    return Protocol(arms, RATES, n_seeds=2, n_jobs=1, device="cpu", folder=folder)
+    return Protocol(arms, RATES, is_open=False, n_seeds=2, n_jobs=1, device="cpu", folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,27 @@ def test_run_that_diverges_is_never_chosen():
         {"rate": 0.3, "development": {"cross_entropy": 2.0}},
     ]
     assert choose(rows) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("losses", "next_one"),
+    [
+        ({0.01: 2.0, 0.03: 1.5, 0.1: 1.0}, (0.3,)),
+        ({0.01: 2.0, 0.1: 1.5, 0.3: 1.0}, (1.0,)),
+        ({0.001: 1.0, 0.003: 1.5, 0.01: 2.0}, (0.0003,)),
+        ({0.01: 2.0, 0.03: 1.0, 0.1: 1.5}, ()),
+        ({0.01: 2.0}, ()),
+    ],
+)
+def test_rates_go_on_beyond_an_end_that_is_best(losses, next_one):
+    rows = [{"rate": rate, "development": {"cross_entropy": loss}} for rate, loss in losses.items()]
+    assert beyond(rows) == next_one
+
+
+def test_arm_that_is_best_at_an_end_tries_other_rates(task, tmp_path):
+    low = dataclasses.replace(protocol(tmp_path, PAIR[:1]), rates=(1e-7, 3e-7), is_open=True, n_seeds=1)
+    found = low.run(task, tmp_path / "quality_sst2.json")["runs"]
+    assert len({row["rate"] for row in found if row["purpose"] == "tuning"}) > 2
 
 
 def test_report_has_table_sentences_and_picture(done):

@@ -65,4 +65,4 @@ def test_arm_is_chosen_by_the_development_part():
 
 
 def test_rate_at_an_end_of_the_grid_is_said():
-    assert "an end of the grid" in said(Result(**{**vars(OURS), "is_at_edge": True}))
+    assert "an end of the rates" in said(Result(**{**vars(OURS), "is_at_edge": True}))
