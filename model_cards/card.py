@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
+import re
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -26,7 +27,12 @@ TEMPLATES = {
     "folded": ("folded.md", "run.md"),
 }
 NAMES = {"LORA": "LoRA", "IA3": "IA3"}  # methods whose names are no common words
-UNFILLED = "[More Information Needed]"  # PEFT's own card, which it writes before ours
+UNFILLED = "[More Information Needed]"  # in the template of PEFT's own card, which it writes before ours
+# What PEFT adds to that template: its version, and how the base is quantised.
+ADDED_BY_PEFT = re.compile(
+    r"### Framework versions|- PEFT .*|## Training procedure|The following `.*` quantization config was used.*"
+    r"|- \w+: .*"
+)
 MARKER = (
     f"<!-- Written by qpa_hf {__version__}. Remove this line to keep your changes when the adapter is saved again. -->"
 )
@@ -42,7 +48,6 @@ TASKS = {
     "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
 }
 OWN_METHODS = ("BOTTLENECK",)  # which peft knows only after `import qpa_hf`
-# Every backend so far is a simulator that computes probabilities exactly; shots are drawn from them.
 SIMULATORS = {"exact": "qpa_hf's own simulator", "torchquantum": "TorchQuantum", "ibm": "Qiskit Aer"}
 GRADIENTS = {
     "exact": "exact, from the simulation (a quantum computer has no such gradient)",
@@ -105,6 +110,7 @@ def _generated(config: QPAConfig, record: RunRecord, method: str) -> dict[str, A
         "n_trainable": f"{config.n_stages * spec.n_trainable:,}",
         "bases": " between frozen bases from the gradient" if config.basis == "gradient" else "",
         "split": _split(spec, config.n_stages),
+        "whole_modules": config.modules_to_save or [],
         "origin": _origin(config, spec),
         "settings": _settings(config, spec) | lora,
         "control": _control(config, record),
@@ -133,8 +139,15 @@ def write_card(
 
 def is_ours(card: Path) -> bool:
     """Whether no person has taken over a card: it has our mark, or is PEFT's empty one."""
-    text = card.read_text(encoding="utf-8")
-    return MARKER_START in text or UNFILLED in text
+    text = card.read_text(encoding="utf-8", errors="replace")
+    return MARKER_START in text or (UNFILLED in text and _is_empty(text))
+
+
+def _is_empty(text: str) -> bool:
+    """Whether a card says nothing beyond the template that PEFT fills."""
+    template = set(ModelCard.from_template(ModelCardData()).text.splitlines())
+    body = re.sub(r"\A---\r?\n.*?^---\r?$", "", text, count=1, flags=re.DOTALL | re.MULTILINE)
+    return all(line in template or not line or ADDED_BY_PEFT.fullmatch(line) for line in body.splitlines())
 
 
 def add_record(folder: str | os.PathLike[str], record: RunRecord) -> None:
@@ -155,7 +168,7 @@ def _base(config: PeftConfig) -> tuple[str, bool]:
     try:
         validate_repo_id(name)
     except HFValidationError:
-        return Path(name).name, False
+        return PureWindowsPath(name).name, False  # which takes both kinds of separators
     return (Path(name).name, False) if Path(name).exists() else (name, bool(name))
 
 
@@ -173,7 +186,8 @@ def _load(needs_us: bool, config: PeftConfig, base: str, repo_id: str | None) ->
         name = auto_class(config)
         imports.append(f"from transformers import {name}")
         labels = "  # and the `num_labels` of the training" if config.task_type in ("SEQ_CLS", "TOKEN_CLS") else ""
-        first = f'base = {name}.from_pretrained("{base}"){labels}'
+        revision = f', revision="{config.revision}"' if config.revision else ""
+        first = f'base = {name}.from_pretrained("{base}"{revision}){labels}'
     last = f'model = PeftModel.from_pretrained(base, "{repo_id or "path/to/this/folder"}")'
     return "\n".join([*imports, "", first, last])
 
@@ -285,7 +299,7 @@ def _training(record: RunRecord) -> dict[str, Any]:
     rows = record.hyperparameters | {
         "steps": record.steps,
         "epochs": record.epochs,
-        "training loss": record.train_loss,
+        "training loss since the last start": record.train_loss,
         "seconds since the last start": record.train_seconds,
         "commit": record.commit,
     }

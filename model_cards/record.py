@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import platform
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 RECORD_NAME = "qpa_run.json"
 PACKAGES = ("qpa-hf", "peft", "transformers", "torch", "accelerate", "datasets")
@@ -67,6 +68,9 @@ class Control:
     value: float
 
 
+Measured = TypeVar("Measured", Result, Control)
+
+
 @dataclass
 class RunRecord:
     """What is known of a run; a card says nothing beyond it and the adapter's configuration.
@@ -82,7 +86,7 @@ class RunRecord:
         versions: packages by name.
         steps: optimizer steps.
         epochs: passes over the training data.
-        train_loss: mean training loss of the whole run.
+        train_loss: mean training loss since the training's last start.
         train_seconds: duration of the training since its last start.
         commit: revision of the code that ran.
     """
@@ -100,6 +104,9 @@ class RunRecord:
     train_loss: float | None = None
     train_seconds: float | None = None
     commit: str | None = None
+
+    def __post_init__(self) -> None:
+        self.datasets, self.language = _listed(self.datasets), _listed(self.language)
 
     @classmethod
     def from_trainer(
@@ -143,7 +150,7 @@ class RunRecord:
     def to_json(self) -> str:
         """Return the record as JSON, without what is not known."""
         known = {name: value for name, value in asdict(self).items() if value not in (None, [], {})}
-        return json.dumps(known, indent=2) + "\n"
+        return json.dumps(_json_numbers(known), indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> RunRecord:
@@ -154,9 +161,11 @@ class RunRecord:
         """
         try:
             values = dict(json.loads(text))
-            results = [Result(**result) for result in values.pop("results", [])]
+            results = [_with_number(Result(**result)) for result in values.pop("results", [])]
             control = values.pop("control", None)
-            return cls(**values, results=results, control=Control(**control) if control else None)
+            record = cls(**values, results=results, control=_with_number(Control(**control)) if control else None)
+            record.train_loss = None if record.train_loss is None else float(record.train_loss)
+            return record
         except (TypeError, ValueError) as error:
             known = ", ".join(f.name for f in fields(cls))
             raise ValueError(f"This is no record of a run ({error}). Its fields are {known}.") from error
@@ -175,6 +184,24 @@ class RunRecord:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _listed(names: list[str] | str) -> list[str]:
+    return [names] if isinstance(names, str) else names
+
+
+def _json_numbers(value: Any) -> Any:
+    """Return JSON's own types: it has no NaN and no infinity, which are written as their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _json_numbers(item) for key, item in value.items()}
+    return [_json_numbers(item) for item in value] if isinstance(value, list) else value
+
+
+def _with_number(measured: Measured) -> Measured:
+    measured.value = float(measured.value)
+    return measured
 
 
 def _final_step(args: Any, state: Any) -> int:

@@ -6,7 +6,8 @@ import ctypes
 import json
 import os
 import shutil
-import tempfile
+import uuid
+import warnings
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -52,8 +53,9 @@ def materialize(
     Without `path`, a module whose Parameters `generate` took out gets plain ones back, with exactly the values in use
     and the names of before; nothing is written.
 
-    What was written is read back and compared bit for bit before it takes the place of `path`; the exchange is one
-    step, so an interrupted run leaves the old directory or the new one. Other files in an old directory are kept.
+    What was written is read back and compared bit for bit before it takes the place of `path`; an interrupted run
+    leaves the old directory or the new one (the exchange is one step where the file system can). Other files in an old
+    directory are kept.
 
     A model that FSDP2 has sharded is gathered: every process must call this together, and the first one writes. Any
     other model is written by the process that calls, so under DistributedDataParallel call it in one.
@@ -82,14 +84,22 @@ def materialize(
         plain = _from_model(model_or_path, adapter_name)
         on_first_process(lambda: _check_and_write(plain, target, record))
         return target
-    _check_target(target, model_or_path)
+    check_target(target, model_or_path)
     if isinstance(model_or_path, (str, os.PathLike)):
         plain = _from_folder(Path(model_or_path))
-        record = record or RunRecord.load(model_or_path)
+        record = record or _recorded(model_or_path)
     else:
         plain = _from_model(model_or_path, adapter_name)
     _check_and_write(plain, target, record)
     return target
+
+
+def _recorded(folder: str | os.PathLike[str]) -> RunRecord | None:
+    try:
+        return RunRecord.load(folder)
+    except ValueError as error:  # it serves the card alone
+        warnings.warn(f"{error} The card says nothing of the run.", stacklevel=3)
+        return None
 
 
 def _in_place(module: Any) -> nn.Module:
@@ -104,7 +114,7 @@ def _in_place(module: Any) -> nn.Module:
 
 def _check_and_write(plain: Plain, target: Path, record: RunRecord | None) -> None:
     target = target.resolve()  # what a link points to, not the link
-    _check_target(target, None)
+    check_target(target)
     broken = [key for key, tensor in plain.tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise ValueError(f"{broken[0]} has NaN or infinite values; nothing was written. Train with a lower rate.")
@@ -190,7 +200,16 @@ def _lora_config(config: QPAConfig) -> LoraConfig:
     return plain
 
 
-def _check_target(target: Path, source: Any) -> None:
+def check_target(target: Path, source: Any = None) -> None:
+    """Refuse a directory that `materialize` could not write, or would lose something in.
+
+    Args:
+        target: the directory.
+        source: what would be materialized.
+
+    Raises:
+        ValueError: saying what is there.
+    """
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target} is a file. Pass a directory to write the adapter to.")
     if isinstance(source, (str, os.PathLike)) and target.resolve() == Path(source).resolve():
@@ -218,7 +237,8 @@ def _settings(path: Path) -> dict[str, Any]:
 def _write(plain: Plain, target: Path, record: RunRecord | None) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        partial = target.parent / f".{target.name}.{uuid.uuid4().hex}.partial"
+        partial.mkdir()
     except OSError as error:
         raise ValueError(
             f"Cannot write beside {target}, in {target.parent}: {error.strerror}. Pass a directory in one that can be "
@@ -226,8 +246,7 @@ def _write(plain: Plain, target: Path, record: RunRecord | None) -> None:
         ) from error
     try:
         if target.is_dir():
-            shutil.copytree(target, partial, dirs_exist_ok=True)
-        partial.chmod(0o755)  # mkdtemp makes it private
+            shutil.copytree(target, partial, symlinks=True, dirs_exist_ok=True)
         save_file(plain.tensors, partial / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         plain.config.save_pretrained(str(partial))
         kind, origin = ("folded", plain.config) if plain.origin is None else ("materialized", plain.origin)
@@ -259,6 +278,11 @@ def _exchange(partial: Path, target: Path) -> None:
     if hasattr(libc, "renameat2") and libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE) == 0:
         return
     old = partial.with_suffix(".old")  # file systems without an exchange: the old directory stays beside until the end
-    target.rename(old)
-    partial.rename(target)
+    try:
+        target.rename(old)
+        partial.rename(target)
+    except BaseException:
+        if not target.exists():
+            old.rename(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)

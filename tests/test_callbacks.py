@@ -74,6 +74,15 @@ def test_resumed_training_also_materializes_the_best_of_its_first_part(tmp_path)
     assert adapters(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
 
 
+def test_best_checkpoint_of_a_run_in_another_directory_is_found_from_here(tmp_path):
+    settings = SAVING | EVALUATING
+    trainer(tmp_path / "a", callbacks=[StopAt(2)], **settings).train()
+    resumed = trainer(tmp_path / "b", callbacks=[MaterializeCallback()], **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+    best = json.loads((tmp_path / "b" / BEST_NAME).read_text())
+    assert (tmp_path / "b" / best["adapter"] / "adapter_config.json").is_file()
+
+
 @pytest.mark.parametrize("make_model", [lambda: None, lambda: method_model("VeRA")], ids=["QPA", "generated"])
 def test_a_checkpoint_with_its_plain_adapter_is_resumed_bit_for_bit(make_model, tmp_path):
     def run(folder, callbacks):

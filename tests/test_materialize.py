@@ -1,5 +1,6 @@
 """A materialized adapter is a plain LoRA checkpoint, bit for bit, in a process that has only peft."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -106,6 +107,35 @@ def test_interruption_leaves_the_old_directory_or_none(step, existed, tmp_path, 
         materialize(trained, tmp_path / "a")
     assert {p.name: p.read_bytes() for p in (tmp_path / "a").glob("*")} == before
     assert [p.name for p in tmp_path.iterdir()] == (["a"] if existed else [])
+
+
+def test_interrupted_exchange_in_two_steps_is_undone(tmp_path, monkeypatch):
+    trained = model()
+    materialize(trained, tmp_path / "a")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "a").glob("*")}
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if path.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: object())  # a system without an exchange
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        materialize(trained, tmp_path / "a")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a").glob("*")} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_old_directorys_mode_and_links_stay(tmp_path):
+    trained = model()
+    materialize(trained, tmp_path / "a")
+    (tmp_path / "a").chmod(0o700)
+    (tmp_path / "a" / "link").symlink_to("nowhere")
+    materialize(trained, tmp_path / "a")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "link").readlink() == Path("nowhere")
 
 
 def test_a_mismatch_when_read_back_is_an_error(tmp_path, monkeypatch):

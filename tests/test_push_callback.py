@@ -7,13 +7,14 @@ from huggingface_hub import ModelCard, constants
 from loophub import LoopHub
 from models import build
 from peft import PeftModel, get_peft_model
-from test_callbacks import METHODS, generated, method_model
+from test_callbacks import EVALUATING, METHODS, generated, method_model
 from test_trainer import StopAt, trainer
 
+from qpa_hf import QPAConfig
 from qpa_hf.bottleneck import BottleneckConfig
 from qpa_hf.hub import AccessDenied, HubUnavailable, RetryPolicy
 from qpa_hf.model_cards import RunRecord
-from qpa_hf.trainer_callbacks import PushMaterializedCallback
+from qpa_hf.trainer_callbacks import MaterializeCallback, PushMaterializedCallback
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -34,10 +35,10 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
-def run(tmp_path, callbacks=(), token="hf_writes", model=None, **settings):
+def run(tmp_path, callbacks=(), token="hf_writes", model=None, trainer_settings=None, **settings):
     record = RunRecord(datasets=["alice/texts"])
     ours = PushMaterializedCallback(REPO, record=record, token=token, policy=QUICK, **settings)
-    return trainer(tmp_path / "out", callbacks=[ours, *callbacks], model=model, **SAVING)
+    return trainer(tmp_path / "out", callbacks=[ours, *callbacks], model=model, **SAVING, **(trainer_settings or {}))
 
 
 def titles(hub):
@@ -92,6 +93,28 @@ def test_one_commit_at_the_end_holds_adapter_and_card(case, hub, tmp_path):
     assert card.data.datasets == ["alice/texts"]
     assert kind in card.text
     assert f'PeftModel.from_pretrained(base, "{REPO}")' in card.text
+
+
+def test_best_weights_of_an_adapter_with_another_name_are_pushed(hub, tmp_path):
+    settings = {"r": 4, "chunk_size": 16, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+    model = get_peft_model(build("llama"), QPAConfig(**settings), adapter_name="task")
+    best = {"load_best_model_at_end": True, **EVALUATING}
+    run(
+        tmp_path, callbacks=[MaterializeCallback("task")], model=model, adapter_name="task", trainer_settings=best
+    ).train()
+    assert titles(hub) == ["Upload the materialized adapter of out after 2 steps"]
+    name = "adapter_model.safetensors"
+    expected = tmp_path / "out" / "checkpoint-2" / "plain" / "adapter" / name
+    assert pushed(hub, tmp_path, name).read_bytes() == expected.read_bytes()
+
+
+def test_place_that_cannot_be_written_is_known_before_training(hub, tmp_path):
+    (tmp_path / "out" / "adapter").mkdir(parents=True)
+    (tmp_path / "out" / "adapter" / "notes.txt").write_text("mine")
+    training = run(tmp_path)
+    with pytest.raises(ValueError, match="holds no adapter"):
+        training.train()
+    assert training.state.global_step == 0
 
 
 def test_every_save_is_one_commit(hub, tmp_path):

@@ -28,7 +28,7 @@ class MaterializeCallback(TrainerCallback):
     """Materializes the adapter into `checkpoint-N/plain/adapter` at each save; Trainer deletes both together.
 
     Where Trainer knows a best checkpoint (`load_best_model_at_end` or `metric_for_best_model`), `best_adapter.json` in
-    the output directory names it. Cards and records of both adapters hold what Trainer has recorded until then; the
+    the output directory names it, relative to itself where it lies there. Cards and records of both adapters hold what Trainer has recorded until then; the
     native form of a method whose tensors `generate` generates has none.
 
     Only the main process writes. The checkpoints of a hyperparameter search, which serve comparison only, are left
@@ -80,7 +80,9 @@ class MaterializeCallback(TrainerCallback):
         step = int(best.name.rpartition("-")[2])
         name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
         values = [row[name] for row in state.log_history if row.get("step") == step and name in row]
-        best_of: dict[str, Any] = {"checkpoint": best.name, "adapter": plain_folder(Path(best.name)).as_posix()}
+        is_here = best.resolve().parent == marker.resolve().parent  # else of a run that was resumed elsewhere
+        named = Path(best.name) if is_here else best.resolve()
+        best_of: dict[str, Any] = {"checkpoint": named.as_posix(), "adapter": plain_folder(named).as_posix()}
         if values:
             best_of |= {"metric": name, "value": values[-1]}
         write_text(marker, json.dumps(best_of, indent=2) + "\n")

@@ -7,13 +7,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from peft.utils import CONFIG_NAME
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qpa_hf.hub import HubUnavailable, RetryPolicy, push
 from qpa_hf.hub.repository import Repository
-from qpa_hf.materialize import materialize
+from qpa_hf.materialize import check_target, materialize
 from qpa_hf.model_cards import RunRecord
-from qpa_hf.trainer_callbacks.source import check, checkpoint_folder, native_folder, source_of
+from qpa_hf.trainer_callbacks.source import check, checkpoint_folder, is_alone, is_qpa, native_folder, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class PushMaterializedCallback(TrainerCallback):
         if not _takes_part(state):
             return
         check(kwargs["model"], self.adapter_name)
+        check_target(Path(str(args.output_dir)) / "adapter")
         try:
             Repository(self.repo_id, self.token, self.policy).create(self.private)
         except HubUnavailable as error:
@@ -85,10 +87,9 @@ class PushMaterializedCallback(TrainerCallback):
             self._push(args, state, kwargs["model"])
 
     def _push(self, args: TrainingArguments, state: TrainerState, model: Any, step: int | None = None) -> None:
+        source, step = self._weights(args, state, model, step)
         record = RunRecord.from_trainer(args, state, self.record, step=step, evaluated_on=self.evaluated_on)
         output = Path(str(args.output_dir))
-        native = native_folder(checkpoint_folder(args, record.steps or 0), self.adapter_name)
-        source = source_of(model, native, self.adapter_name)
         adapter = materialize(source, output / "adapter", self.adapter_name, record)
         message = f"Upload the materialized adapter of {output.resolve().name} after {record.steps} steps"
         push(
@@ -99,6 +100,22 @@ class PushMaterializedCallback(TrainerCallback):
             token=self.token,
             policy=self.policy,
         )
+
+    def _weights(
+        self, args: TrainingArguments, state: TrainerState, model: Any, step: int | None
+    ) -> tuple[Any, int | None]:
+        """Return what to materialize, and its step: None for what training should leave in the model.
+
+        The best weights are those of their checkpoint: Trainer loads them for one adapter only, called "default".
+        """
+        if step is None and args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            best = native_folder(Path(state.best_model_checkpoint), self.adapter_name)
+            if is_qpa(model, self.adapter_name) and (best / CONFIG_NAME).is_file():
+                return best, None
+            if not is_alone(model, self.adapter_name):
+                step = state.global_step
+        native = native_folder(checkpoint_folder(args, step or state.global_step), self.adapter_name)
+        return source_of(model, native, self.adapter_name), step
 
 
 def _takes_part(state: TrainerState) -> bool:

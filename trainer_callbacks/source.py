@@ -39,6 +39,11 @@ def is_qpa(model: nn.Module, adapter_name: str) -> bool:
     return isinstance(getattr(unwrapped(model), "peft_config", {}).get(adapter_name), QPAConfig)
 
 
+def is_alone(model: nn.Module, adapter_name: str) -> bool:
+    """Whether an adapter is the one that Trainer loads from the best checkpoint: it knows one, called "default"."""
+    return adapter_name == "default" and len(getattr(unwrapped(model), "peft_config", {})) == 1
+
+
 def check(model: nn.Module, adapter_name: str) -> None:
     """Refuse an adapter that `materialize` cannot write, before any step is taken.
 
