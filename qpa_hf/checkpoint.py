@@ -10,6 +10,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 
+def check_folder(name: str, what: str) -> None:
+    """Refuse a name that can be no Hub id and leads to no directory.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        NotADirectoryError: if it is a file.
+    """
+    if Path(name).is_file():
+        raise NotADirectoryError(f"{name} is a file. Name the {what} by its directory or Hub id.")
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise FileNotFoundError(f"There is no directory {name}. Name the {what} by its directory or Hub id.")
+
+
 def check_complete(folder: str | Path) -> None:
     """Raise if the weights in `folder` were cut short.
 

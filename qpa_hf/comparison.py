@@ -29,7 +29,15 @@ FEWEST_SEEDS = 3  # a bootstrap interval of two differences is no more than the 
 DEVELOPMENT_SHARE = 8  # one training block in so many, the last ones, serves to choose the learning rates
 QPA = "QPA"
 ONCE = {"save_strategy": "no", "eval_strategy": "no"}  # a run of an arm is short, and evaluated at its end
-SHARED = ("target_modules", "task_type", "fan_in_fan_out", "layers_to_transform", "modules_to_save")
+SHARED = (
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "fan_in_fan_out",
+    "modules_to_save",
+    "task_type",
+)
 
 
 def _shared(settings: RunSettings) -> dict[str, Any]:
@@ -171,17 +179,22 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
 
     Every finished run is a JSON file of its own in `folder/runs`, which is not run again. With `is_fresh`, an earlier
     comparison is removed once settings and text have been found good. A learning rate that an arm cannot be trained at
-    is no choice for it; an arm without any is left out, with the reason.
+    is no choice for it; an arm without any, or that diverges with some seed, is left out, with the reason.
 
     Raises:
         ValueError: for an unknown arm, or if none can be run.
         FileExistsError: if the folder holds a comparison with other settings.
     """
-    check_names(options.arms, ARMS, "A comparison")
+    check_names(options.arms, ARMS, "A comparison", "arm")
     data = read_data(settings.data, load_tokenizer(settings.model))
     if is_fresh:
         forget(folder)
-    claim(folder, settings)
+    claim(folder, settings, data)
+    if len(data.train) < 2:
+        raise ValueError(
+            "The training text fills one block, and a comparison needs another one to choose learning rates on. Use "
+            "more text or a smaller `data.block_length`."
+        )
     n_development = max(1, len(data.train) // DEVELOPMENT_SHARE)
     tuning = TextData(data.train[:-n_development], data.train[-n_development:], data.name, "development")
     result = Comparison([])
@@ -189,13 +202,17 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
         runs, scores, reason = _Runs(arm, settings, folder), dict[float, float](), ""
         for rate in options.rates:
             try:
-                scores[rate] = runs.result(tuning, rate, 0, "tuning")["perplexity"]
+                score = runs.result(tuning, rate, 0, "tuning")["perplexity"]
+                if math.isfinite(score):
+                    scores[rate] = score
+                else:
+                    reason = f"its perplexity is {score} at learning rate {rate:g}"
             except NOT_RUN as error:  # a rate at which it diverges, or an arm that this model cannot have
                 reason = " ".join(str(error).split())
         if not scores:
             result.left_out[arm] = reason
             continue
-        rate = min(scores, key=lambda r: (math.isnan(scores[r]), scores[r]))
+        rate = min(scores, key=scores.__getitem__)
         is_at_edge = len(options.rates) > 1 and rate in (min(options.rates), max(options.rates))
         try:
             finished = [runs.result(data, rate, seed, "final") for seed in range(options.n_seeds)]
@@ -203,6 +220,9 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
             result.left_out[arm] = " ".join(str(error).split())
             continue
         values = [run["perplexity"] for run in finished]
+        if not all(map(math.isfinite, values)):
+            result.left_out[arm] = f"its perplexity is not finite in every run, at the learning rate {rate:g}"
+            continue
         result.rows.append(Row(arm, finished[0]["n_trainable"], rate, values, is_at_edge))
     if not result.rows:
         arm, reason = next(iter(result.left_out.items()))

@@ -13,15 +13,17 @@ import torch
 import transformers
 from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
 from qpa_hf.budget import Budget, budget, budgets
+from qpa_hf.checkpoint import check_folder
 from qpa_hf.circuit import ANSATZE, memory_bytes, n_simulated
 from qpa_hf.generator import FLOAT_BYTES, GeneratorSpec
 from qpa_hf.model_cards.card import auto_class
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
+from qpa_hf.tuner.refusals import naming_layers
 from qpa_hf.tuner.slots import Slot, basis_of, collect, generated_slots, n_generated, own_slots
 
 
@@ -161,10 +163,26 @@ def plan(
 
 def _empty_model(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> nn.Module:
     if isinstance(model, nn.Module):
-        return copy.deepcopy(model).to("meta")
-    shapes = AutoConfig.from_pretrained(model) if isinstance(model, str) else model
+        tensors = (*model.parameters(), *model.buffers())
+        # No copy of the numbers is made, not even for a moment.
+        return copy.deepcopy(model, {id(tensor): _without_numbers(tensor) for tensor in tensors})
+    shapes = _shapes_of(model) if isinstance(model, str) else model
     with torch.device("meta"):
         return getattr(transformers, auto_class(config)).from_config(shapes)
+
+
+def _without_numbers(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _shapes_of(name: str) -> PretrainedConfig:
+    check_folder(name, "base model")
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise ValueError(f"No configuration can be had from {name} ({reason}). Name a directory or Hub id.") from error
 
 
 def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tuple[list[Slot], int]:
@@ -173,7 +191,9 @@ def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tup
         warnings.simplefilter("ignore")  # PEFT's remarks on tied weights belong to training, not to counting
         lora = plain_lora_config(config)
         lora.use_dora = False  # its initialisation needs real weights; the magnitudes' shapes follow from B's
-        peft_model = get_peft_model(_empty_model(config, model), lora, low_cpu_mem_usage=True)
+        empty = _empty_model(config, model)
+        with naming_layers(empty):
+            peft_model = get_peft_model(empty, lora, low_cpu_mem_usage=True)
     slots = [target.slot for target in collect(peft_model.get_submodule("base_model.model"), "default")]
     if config.use_dora:
         for last in (".lora_B.weight", ".lora_embedding_B"):

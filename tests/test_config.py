@@ -58,6 +58,12 @@ BAD_VALUES = [
     ({"layer_replication": [(0, 1)]}, ValueError, r"`layer_replication`.*LoraConfig"),
     ({"alora_invocation_tokens": [1], "task_type": "CAUSAL_LM"}, ValueError, r"`alora_invocation_tokens`"),
     ({"megatron_config": {"a": 1}}, ValueError, r"`megatron_config`"),
+    ({"r": "foo"}, ValueError, r"`r`='foo'"),
+    ({"r": 0}, ValueError, r"`r`=0"),
+    ({"lora_alpha": "abc"}, TypeError, r"`lora_alpha`='abc' is not allowed. Set it to a number"),
+    ({"lora_dropout": "x"}, TypeError, r"`lora_dropout`='x'"),
+    ({"rank_pattern": 5}, TypeError, r"`rank_pattern`=5 is not allowed. Set it to a dictionary"),
+    ({"target_modules": 5}, TypeError, r"`target_modules`=5"),
 ]
 
 

@@ -171,7 +171,7 @@ def test_one_stage_needs_no_callback(tmp_path):
 
 
 def test_run_has_a_step_for_each_stage(tmp_path):
-    with pytest.raises(ValueError, match="2 steps has no room for 3 stages"):
+    with pytest.raises(ValueError, match=r"too few steps \(2\) for 3 stages"):
         run(tmp_path, max_steps=2).train()
 
 

@@ -57,8 +57,8 @@ class RefreshBasisCallback(TrainerCallback):
             )
         if n_stages > state.max_steps:
             raise ValueError(
-                f"A run of {state.max_steps} steps has no room for {n_stages} stages. Train for more steps, or "
-                "configure a smaller `n_stages`."
+                f"The run has too few steps ({state.max_steps}) for {n_stages} stages. Train for more, or configure a "
+                "smaller `n_stages`."
             )
 
     def on_step_begin(

@@ -28,8 +28,8 @@ class MaterializeCallback(TrainerCallback):
     """Materializes the adapter into `checkpoint-N/plain/adapter` at each save; Trainer deletes both together.
 
     Where Trainer knows a best checkpoint (`load_best_model_at_end` or `metric_for_best_model`), `best_adapter.json` in
-    the output directory names it, relative to itself where it lies there. Cards and records of both adapters hold what Trainer has recorded until then; the
-    native form of a method whose tensors `generate` generates has none.
+    the output directory names it, relative to itself where it lies there. Cards and records of both adapters hold what
+    Trainer has recorded until then; the native form of a method whose tensors `generate` generates has none.
 
     Only the main process writes. The checkpoints of a hyperparameter search, which serve comparison only, are left
     alone.

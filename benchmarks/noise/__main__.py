@@ -31,8 +31,8 @@ def study(
     build: Annotated[Path, typer.Option(help="Folder for each run's own file and cached data.")] = BUILD,
 ) -> None:
     """Study shots, noise, interpolation and gradients; interrupted, the same command goes on where it stopped."""
-    check_names(part or (), ALL_PARTS, "The study")
-    check_names(task or (), TASKS, "The study")
+    check_names(part or (), ALL_PARTS, "The study", "part")
+    check_names(task or (), TASKS, "The study", "task")
     settle()
     parts, names = tuple(part or ALL_PARTS), tuple(task or TASKS)
     folder, kept = output or (build / "quick" if quick else RESULTS), build / ("quick_runs" if quick else "runs")

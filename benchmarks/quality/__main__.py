@@ -42,8 +42,8 @@ def bench(
     build: Annotated[Path, typer.Option(help="Folder for each run's own file and cached data.")] = BUILD,
 ) -> None:
     """Compare QPA, its controls and PEFT's frugal methods; interrupted, the same command goes on where it stopped."""
-    check_names(task, TASKS, "The bench")
-    check_names(arm or (), ARMS, "The bench")
+    check_names(task, TASKS, "The bench", "task")
+    check_names(arm or (), ARMS, "The bench", "arm")
     protocol = Protocol(
         arms=tuple(arm or (QUICK if quick else ARMS)),
         rates=tuple(rate or (QUICK_RATES if quick else RATES)),

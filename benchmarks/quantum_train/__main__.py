@@ -27,8 +27,8 @@ def study(
     output: Annotated[Path | None, typer.Option(help="Folder for JSON, table and picture.")] = None,
 ) -> None:
     """Train small networks whose weights a generator makes, beside networks trained directly and the controls."""
-    check_names(task or (), TASKS, "The study")
-    check_names(arm or (), ARMS, "The study")
+    check_names(task or (), TASKS, "The study", "task")
+    check_names(arm or (), ARMS, "The study", "arm")
     folder = output or (BUILD if quick else RESULTS)
     protocol = Protocol(tuple(arm or (QUICK if quick else ARMS)), n_seeds=seeds)
     if quick:

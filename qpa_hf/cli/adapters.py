@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from qpa_hf.checkpoint import check_folder
 from qpa_hf.cli.plan import AsJson
 from qpa_hf.hub import download
 from qpa_hf.hub import push as push_to_hub
+from qpa_hf.hub.folder import neither_here
 from qpa_hf.inspection import inspect as inspect_folder
 from qpa_hf.materialize import materialize as write_plain
 
@@ -32,10 +34,12 @@ def inspect(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit, for a Hub id.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in an adapter: its kind, base model, sizes, counts, norms, and what its run recorded."""
+    """Say what is in an adapter: its kind, base model, sizes, counts, its largest value, and what its run recorded."""
     folder = Path(adapter)
     if not folder.is_dir():
-        folder = Path(download(adapter, revision=revision))
+        check_folder(adapter, "adapter")
+        with neither_here(adapter):
+            folder = Path(download(adapter, revision=revision))
     found = inspect_folder(folder)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -43,7 +47,7 @@ def inspect(
     table = Table("", adapter, show_lines=False)
     for name, value in found.items():
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
-    Console().print(table)
+    Console(markup=False).print(table)  # a pattern's brackets are no markup
 
 
 def push(
@@ -58,7 +62,7 @@ def push(
     """Push an adapter with its card to the Hub in one commit, and compare what arrived."""
     commit = push_to_hub(adapter, repo_id, private=private, create_pr=create_pr, tag=tag, commit_message=message)
     where = commit.pr_url or commit.commit_url
-    print(json.dumps({"commit": commit.oid, "url": where}) if as_json else f"Pushed: {where}")
+    print(json.dumps({"commit": commit.oid, "url": where}) if as_json else f"The Hub has it: {where}")
 
 
 COMMANDS = (materialize, inspect, push)

@@ -38,7 +38,7 @@ def _settings(
 ) -> RunSettings:
     data: dict[str, Any] = {"train": train, "validation": validation, "dataset": dataset}
     data = {name: value for name, value in data.items() if value}
-    if train:
+    if train and not dataset:
         data["dataset"] = None  # of a recipe
     direct: dict[str, Any] = {"model": model} if model else {}
     return read_settings(config, recipe, overrides or (), **direct, **({"data": data} if data else {}))
@@ -139,7 +139,7 @@ def compare(
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
         return
-    console = Console()
+    console = Console(markup=False)  # reasons and names may have brackets
     console.print(_table(result))
     for line in result.sentences():
         console.print(line)

@@ -9,15 +9,17 @@ from typing import Any
 import peft
 import torch
 from peft import PeftModel
+from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from peft.utils.peft_types import PeftType
 from transformers import AutoModelForCausalLM
 
+from qpa_hf.checkpoint import check_complete, check_folder
 from qpa_hf.evaluation.perplexity import padded_perplexity, perplexity
 from qpa_hf.evaluation.text import read_texts, text_blocks
 from qpa_hf.generating.native import KIND, load_generated
 from qpa_hf.hub import load
-from qpa_hf.hub.folder import kind_of
-from qpa_hf.training.run import check_fit, check_folder, load_tokenizer
+from qpa_hf.hub.folder import kind_of, neither_here
+from qpa_hf.training.run import check_fit, load_tokenizer
 
 
 def evaluate_files(
@@ -54,9 +56,14 @@ def evaluate_files(
 
 
 def _adapted(network: Any, adapter: str) -> PeftModel:
-    if not Path(adapter).is_dir():
-        return load(adapter, network)
-    kind = kind_of(Path(adapter))
+    folder = Path(adapter)
+    if not folder.is_dir():
+        with neither_here(adapter):
+            return load(adapter, network)
+    kind = kind_of(folder)
+    if not any((folder / name).is_file() for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)):
+        raise FileNotFoundError(f"There is no {SAFETENSORS_WEIGHTS_NAME} in {folder}. Save the adapter again.")
+    check_complete(folder)
     if kind == KIND:
         return load_generated(network, adapter)
     if kind not in PeftType.__members__:

@@ -26,7 +26,7 @@ def read_texts(names: Iterable[str | Path], option: str) -> list[str]:
         if not path.is_file():
             raise FileNotFoundError(f"There is no text file {path}. Check {option}.")
         try:
-            texts.append(path.read_text(encoding="utf-8"))
+            texts.append(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not text in UTF-8 ({error}). Convert it, or check {option}.") from error
     return texts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub.hf_api import RepoFile
@@ -14,6 +15,7 @@ from peft.utils.peft_types import PeftType
 from safetensors import safe_open
 
 from qpa_hf.checkpoint import check_complete
+from qpa_hf.hub.errors import HubUnavailable, NotCached, RepositoryMissing
 from qpa_hf.materialize import GENERATOR_PREFIX
 
 CARD = "README.md"
@@ -21,6 +23,15 @@ CARD = "README.md"
 SUFFIXES = {".jinja", ".json", ".md", ".model", ".png", ".safetensors", ".txt", ".yaml"}
 TRAINING_STATE = {"trainer_state.json"}
 FORMS = {"QPA": "native", "LORA": "materialized"}  # every other method of PEFT's: materialized
+
+
+@contextmanager
+def neither_here(name: str) -> Iterator[None]:
+    """Say of a name that the Hub does not know that it is no directory either: it may be a mistyped one."""
+    try:
+        yield
+    except (RepositoryMissing, HubUnavailable, NotCached) as error:
+        raise type(error)(f"There is no directory {name}; and as a Hub id: {error}") from error
 
 
 def kind_of(folder: Path) -> str:
@@ -38,17 +49,26 @@ def kind_of(folder: Path) -> str:
         raise ValueError(f"{path} is damaged ({error}). Save or download the adapter again.") from error
 
 
+def require(folder: Path, *names: str) -> None:
+    """Refuse a folder that lacks a file.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name in names:
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"There is no {name} in {folder}. Pass a folder that `save_pretrained` or `materialize` wrote."
+            )
+
+
 def form_of(folder: Path) -> str:
     """Return whether a folder holds a native or a materialized adapter, after checking that it is whole.
 
     Raises:
         ValueError: if something is missing or damaged.
     """
-    for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD):
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"There is no {name} in {folder}. Pass a folder that `save_pretrained` or `materialize` wrote."
-            )
+    require(folder, CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME)
     kind = kind_of(folder)
     if kind not in PeftType.__members__:
         raise ValueError(f"{folder} holds a {kind} adapter. Pass a native (QPA) or a materialized one.")

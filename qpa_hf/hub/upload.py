@@ -13,7 +13,7 @@ from huggingface_hub import CommitInfo
 from torch import nn
 
 from qpa_hf._version import __version__
-from qpa_hf.hub.folder import FORMS, check_secrets, files_of, form_of
+from qpa_hf.hub.folder import CARD, FORMS, check_secrets, files_of, form_of, require
 from qpa_hf.hub.repository import Repository
 from qpa_hf.hub.retry import RetryPolicy
 from qpa_hf.materialize import materialize
@@ -69,6 +69,7 @@ def push(
     repository = Repository(repo_id, token, policy)
     with _folder(model_or_path, form, adapter_name) as folder:
         kind, files = form_of(folder), files_of(folder)
+        require(folder, CARD)
         message = commit_message or f"Upload the {kind} adapter of {_run_name(model_or_path, adapter_name)}"
         check_secrets(files, message, repository.token)
         description = f"Pushed by qpa_hf {__version__}."

@@ -71,4 +71,11 @@ def _split(settings: DataSettings, split: str) -> list[str]:
             f"The dataset {settings.dataset} has no column `{settings.text_column}`. Set `data.text_column` to one of "
             f"{', '.join(dataset.column_names)}."
         )
-    return list(dataset[settings.text_column])
+    texts = [text for text in dataset[settings.text_column] if text is not None]
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(
+                f"The column `{settings.text_column}` of {settings.dataset} holds {type(text).__name__}, not text. "
+                f"Set `data.text_column` to another one of {', '.join(dataset.column_names)}."
+            )
+    return texts

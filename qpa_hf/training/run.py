@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
+from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
@@ -25,7 +27,7 @@ from transformers import (
     set_seed,
 )
 
-from qpa_hf.checkpoint import write_text
+from qpa_hf.checkpoint import check_folder, write_text
 from qpa_hf.evaluation import perplexity
 from qpa_hf.materialize import materialize
 from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
@@ -33,6 +35,7 @@ from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallbac
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.settings import RunSettings
 from qpa_hf.tuner import QPAConfig, initialize_basis
+from qpa_hf.tuner.refusals import naming_layers
 
 SETTINGS_NAME = "run.yaml"
 STATE_NAME = "trainer_state.json"
@@ -90,38 +93,54 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     Raises:
         FileNotFoundError: if `name` is a path that leads to no directory.
+        ValueError: if it leads to no tokenizer.
     """
     check_folder(name, "base model")
-    return AutoTokenizer.from_pretrained(name)
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise ValueError(
+            f"No tokenizer can be had from {name} ({reason}). Name a directory or Hub id that holds a model and its "
+            "tokenizer."
+        ) from error
 
 
-def check_folder(name: str, what: str) -> None:
-    """Raise FileNotFoundError if a name that can be no Hub id leads to no directory."""
-    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
-        raise FileNotFoundError(f"There is no directory {name}. Name the {what} by its directory or Hub id.")
-
-
-def claim(folder: Path, settings: RunSettings) -> None:
-    """Write the settings into the run's folder, or see that they are those of the run to be resumed.
+def claim(folder: Path, settings: RunSettings, data: TextData) -> None:
+    """Write the settings into the run's folder, or see that they and the text are those of the run to be resumed.
 
     Settings of a run that never wrote anything else, because they were refused later on, are written over.
 
     Raises:
-        FileExistsError: if the folder holds a run with other settings, or other files.
+        FileExistsError: if the folder holds a run with other settings or on another text, or other files.
+        NotADirectoryError: if it is a file, or lies below one.
     """
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            raise NotADirectoryError(f"{place} is a file. Pass a folder to write the run to.")
     text, path = settings.to_yaml(), folder / SETTINGS_NAME
+    tokens = f"# SHA-256 of the tokens: {_digest(data)}\n"
     others = [p for p in folder.rglob("*") if p.is_file() and p != path]
     if path.is_file() and others:
-        if path.read_text(encoding="utf-8") != text:
+        known = path.read_text(encoding="utf-8")
+        if known != tokens + text:
+            what = "on another text (its files have changed)" if known.endswith(text) else "with other settings"
             raise FileExistsError(
-                f"{folder} holds a run with other settings ({path}). Choose another output folder, or pass --fresh to "
-                "start anew in this one."
+                f"{folder} holds a run {what}: see {path}. Choose another output folder, or pass --fresh to start "
+                "anew in this one."
             )
         return
     if others:
         raise FileExistsError(f"{folder} is not empty and holds no run. Choose another output folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    write_text(path, tokens + text)
+
+
+def _digest(data: TextData) -> str:
+    found = hashlib.sha256()
+    for blocks in (data.train, data.validation):
+        found.update(str(tuple(blocks.shape)).encode() + blocks.numpy().tobytes())
+    return found.hexdigest()
 
 
 def forget(folder: Path) -> None:
@@ -156,17 +175,15 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         training: changes to the run's training arguments, such as `learning_rate`, or `callbacks`.
     """
     callbacks = training.pop("callbacks", [])
-    arguments = TrainingArguments(output_dir=str(folder), **(settings.training | training))
+    machine = {"dataloader_pin_memory": torch.accelerator.is_available()}
+    arguments = TrainingArguments(output_dir=str(folder), **(machine | settings.training | training))
     set_seed(arguments.seed)
     base = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.float32)
     check_fit(base, settings.model, data.train, "data.block_length")
-    model = get_peft_model(base, config)
-    mask = torch.ones_like(data.train[0])
-    rows: list[Any] = [
-        [{"input_ids": block, "attention_mask": mask, "labels": block} for block in blocks]
-        for blocks in (data.train, data.validation)
-    ]
-    trainer = Trainer(
+    with naming_layers(base):
+        model = get_peft_model(base, config)
+    rows: list[Any] = [[_row(block) for block in blocks] for blocks in (data.train, data.validation)]
+    trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=rows[0],
@@ -186,8 +203,23 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         if config.n_stages > 1:
             trainer.add_callback(RefreshBasisCallback(batches))
     before = perplexity(model, data.validation, progress=True)
-    train_or_resume(trainer, last_checkpoint(folder))
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is not None:
+        Console(stderr=True).print(f"Going on from {Path(checkpoint).name}.")
+    train_or_resume(trainer, checkpoint)
     return Finished(trainer, before, perplexity(model, data.validation, progress=True))
+
+
+def _row(block: Tensor) -> dict[str, Tensor]:
+    """Return a block as Trainer takes it: its first token is predicted from nothing, and counts in no mean."""
+    labels = block.clone()
+    labels[0] = -100
+    return {"input_ids": block, "attention_mask": torch.ones_like(block), "labels": labels}
+
+
+class _Trainer(Trainer):
+    def compare_trainer_and_checkpoint_args(self, *args: Any) -> None:
+        """Say nothing: `claim` has compared all settings, and Trainer takes shares of a run for other ones."""
 
 
 def train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
@@ -256,10 +288,11 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
     data = read_data(settings.data, load_tokenizer(settings.model))
     if is_fresh:
         forget(folder)
-    claim(folder, settings)
+    claim(folder, settings, data)
     callbacks = [CircuitMetricsCallback(per_layer=False)]
     finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
     if _is_written(folder):
+        Console(stderr=True).print(f"The run in {folder} was finished already; nothing was trained.")
         return finished
     record = _record(finished, settings, data)
     finished.model.save_pretrained(str(folder / "native"))

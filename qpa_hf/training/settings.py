@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,13 @@ from qpa_hf.tuner import QPAConfig
 RECIPES = {path.stem: path for path in sorted(Path(__file__).with_name("recipes").glob("*.yaml"))}
 # What a run decides for itself: where it writes, and when.
 OURS = ("output_dir", "do_train", "do_eval", "do_predict", "push_to_hub", "hub_token", "remove_unused_columns")
+LEAST = {  # which torch would find out after the model is loaded
+    "learning_rate": 0,
+    "num_train_epochs": 1e-6,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+}
 TRAINING_DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-2,
     "lr_scheduler_type": "linear",
@@ -123,6 +131,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"There is no file {path}. Name a YAML file of settings, or one of the recipes.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error}). Convert it.") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
@@ -168,15 +178,22 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             into[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise a ValueError for the first name that is not known, with the nearest that is."""
+def check_names(given: Iterable[str], known: Iterable[str], where: str, kind: str = "field") -> None:
+    """Raise a ValueError for the first name that is not known, with the nearest that is.
+
+    Args:
+        given: names.
+        known: those that there are.
+        where: what has them, for the message.
+        kind: what they name, likewise.
+    """
     known = list(known)
     for name in given:
         if name not in known:
             by_lower = {one.lower(): one for one in known}
             near = difflib.get_close_matches(name.lower(), by_lower, 1)
             hint = f"Did you mean `{by_lower[near[0]]}`?" if near else f"Known are {'; '.join(sorted(known))}."
-            raise ValueError(f"{where} has no field `{name}`. {hint}")
+            raise ValueError(f"{where} has no {kind} `{name}`. {hint}")
 
 
 def _checked(values: dict[str, Any]) -> RunSettings:
@@ -196,6 +213,11 @@ def _checked(values: dict[str, Any]) -> RunSettings:
         raise ValueError(
             "Name the text to train on by either `data.train` (local files) or `data.dataset` (Hub id or folder)."
         )
+    if settings.dataset and settings.validation:
+        raise ValueError(
+            "`data.validation` names files, but the text comes from `data.dataset`. Leave one of them out, or set "
+            "`data.validation_split`."
+        )
     numbers = {f.name for f in fields(TrainingArguments) if {int, float} & {f.type, *get_args(f.type)}}
     training = {
         name: _number(value) if isinstance(value, str) and name in numbers else value
@@ -211,14 +233,35 @@ def _checked(values: dict[str, Any]) -> RunSettings:
         training=TRAINING_DEFAULTS | training,
         record=dict(values.get("record") or {}),
     )
-    run.adapter_config()  # what it refuses is refused before anything is loaded
+    _check_adapter(run)
     return run
+
+
+def _check_adapter(run: RunSettings) -> None:
+    """Refuse what the adapter's configuration refuses, before anything is loaded, and what such a run cannot train."""
+    config, n_steps = run.adapter_config(), run.training.get("max_steps", -1)
+    if config.task_type != "CAUSAL_LM":
+        raise ValueError(
+            f"`adapter.task_type`={config.task_type!r} is not allowed: such a run trains causal language models. "
+            "Leave it out, or use QPAConfig with a Trainer of your own."
+        )
+    if 0 < n_steps < config.n_stages:
+        raise ValueError(
+            f"`training.max_steps`={n_steps} leaves no step for some of the {config.n_stages} stages. Set it to at "
+            f"least {config.n_stages}, or `adapter.n_stages` to less."
+        )
 
 
 def _check_kinds(training: Mapping[str, Any]) -> None:
     """Refuse a text for a number or a yes or no: `TrainingArguments` would find out after the model is loaded."""
+    for name, least in LEAST.items():
+        value = training.get(name)
+        if isinstance(value, int | float) and not least <= value < math.inf:
+            raise ValueError(f"`training.{name}`={value!r} is not allowed. Set it to at least {least:g}.")
     for f in fields(TrainingArguments):
         value = training.get(f.name)
+        if isinstance(value, float) and type(f.default) is int:
+            raise ValueError(f"`training.{f.name}`={value!r} is not allowed. Set it to a whole number.")
         if isinstance(value, str) and isinstance(f.default, bool | int | float):
             kind = "true or false" if isinstance(f.default, bool) else "a number"
             raise ValueError(f"`training.{f.name}`={value!r} is not allowed. Set it to {kind}.")

@@ -33,7 +33,15 @@ EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, 
     ("source", "direct", "start", "identity", "the authors' start is one of mapping models"),
     *(("noise", device, "backend", "exact", "noise is simulated by our own simulator only") for device in DEVICES),
 )
-COUNTS = ("chunk_size", "n_circuits", "circuit_depth", "n_stages")
+COUNTS = ("r", "chunk_size", "n_circuits", "circuit_depth", "n_stages")
+# Of LoRA's own settings, what PEFT itself finds out in the midst of building a model.
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "lora_alpha": ((int, float), "a number"),
+    "lora_dropout": ((int, float), "a number from 0 to 1"),
+    "rank_pattern": ((dict,), "a dictionary of ranks by module name"),
+    "alpha_pattern": ((dict,), "a dictionary of numbers by module name"),
+    "target_modules": ((str, list, set, tuple), "a name, a list of names, or 'all-linear'"),
+}
 FLAGS = ("use_basis_bits", "train_circuit", "save_init")
 FAKES = tuple(FAKE_MACHINES)
 
@@ -52,6 +60,10 @@ def check(config: Any) -> None:
             continue  # the basis decides
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1.")
+    for name, (kinds, meant) in KINDS.items():
+        value = getattr(config, name)
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise TypeError(f"`{name}`={value!r} is not allowed. Set it to {meant}.")
     for name, choices in CHOICES.items():
         value = getattr(config, name)
         if value not in choices:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 INITIALISATIONS = (True, "gaussian")
 
@@ -17,6 +22,20 @@ VARIANTS = {
     "monteclora_config": "MonteCLoRA samples its weights",
     "megatron_config": "Megatron shards the adapter's tensors over GPUs",
 }
+
+
+@contextmanager
+def naming_layers(model: nn.Module) -> Iterator[None]:
+    """Name the layers that a model has, where PEFT says only that it has none of those asked for."""
+    try:
+        yield
+    except ValueError as error:
+        if "not found in the base model" not in str(error):
+            raise
+        kinds = (nn.Linear, Conv1D, nn.Embedding, nn.Conv2d)
+        found = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, kinds)})
+        sentence = str(error).partition(" Please")[0]
+        raise ValueError(f"{sentence} Choose from its {', '.join(found)}.") from error
 
 
 def refuse(config: Any) -> None:

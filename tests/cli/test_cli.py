@@ -7,11 +7,13 @@ import sys
 
 import pytest
 from helpers import adapted
+from huggingface_hub import constants
 from models import build
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from qpa_hf.cli import adapters
+from qpa_hf.demo.arms import BASE
 
 
 def test_installed_command_lists_its_subcommands():
@@ -59,6 +61,14 @@ def test_inspect_tells_both_forms_apart(qpa, native, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+def test_inspect_prints_brackets_as_they_are_and_needs_no_card(qpa, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    adapted("llama", target_modules=r".*\.[qv]_proj").save_pretrained(tmp_path)
+    (tmp_path / "README.md").unlink()
+    assert r".*\.[qv]_proj" in qpa("inspect", tmp_path).out
+
+
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
 @pytest.mark.parametrize("targets", [["q_proj"], r".*\.[qv]_proj"], ids=str)
 def test_inspect_names_the_targets_as_they_were_given(qpa, targets, tmp_path):
     adapted("llama", target_modules=targets).save_pretrained(tmp_path)
@@ -73,6 +83,27 @@ def test_wrong_input_is_one_sentence_and_code_2(qpa, arguments, tmp_path, monkey
     assert result.code == 2
     assert result.err.startswith("Error: There is no adapter_config.json")
     assert "Traceback" not in result.err
+
+
+PLACES = {
+    "./nowhere": "There is no directory ./nowhere",
+    "no/where": "There is no directory no/where; and as a Hub id: ",
+    __file__: "is a file",
+}
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["path", "Hub id", "file"])
+def test_place_without_an_adapter_is_named(qpa, place, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    result = qpa("inspect", place)
+    assert result.code != 0
+    assert PLACES[place] in result.err
+
+
+def test_damaged_weights_are_named(qpa, native):
+    (native / "adapter_model.safetensors").write_bytes(b"no weights")
+    result = qpa("evaluate", BASE, "--text", __file__, "--adapter", native)
+    assert (result.code, "is incomplete or damaged" in result.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """`qpa compare`: every arm at its own learning rate, recorded so that it is never run twice."""
 
+import dataclasses
 import json
+import math
 
 import pytest
 
 from qpa_hf import comparison
 from qpa_hf.comparison import ARMS, Comparison, Row
+from qpa_hf.training.settings import read_settings
 
 ARMS_RUN = ("LoRA r=1", "QPA", "QPA, random numbers")
 
@@ -55,6 +58,36 @@ def test_a_rate_at_which_an_arm_diverges_is_no_choice(qpa, tiny, tmp_path, monke
     arms = ["--arm", "LoRA r=1", "--rate", "1e-2", "--rate", "1e4", "--set", "training.max_steps=1"]
     result = json.loads(qpa("compare", "--output", tmp_path, *tiny, *arms, "--json").out)
     assert ([row["rate"] for row in result["rows"]], result["left_out"]) == ([0.01], {})
+
+
+@pytest.mark.parametrize("purpose", ["tuning", "final"])
+def test_arm_without_a_finite_perplexity_is_left_out(purpose, qpa, tiny, tmp_path, monkeypatch):
+    def diverging(config, settings, data, *args, **kwargs):
+        finished = fit(config, settings, data, *args, **kwargs)
+        is_tuning = data.validation_split == "development"
+        is_hit = config.peft_type == "QPA" and is_tuning == (purpose == "tuning")
+        return dataclasses.replace(finished, perplexity=math.inf) if is_hit else finished
+
+    fit = comparison.fit
+    monkeypatch.setattr(comparison, "fit", diverging)
+    arms = ["--arm", "QPA", "--arm", "LoRA r=1", "--rate", "1e-2", "--set", "training.max_steps=1", "--seeds", "2"]
+    result = json.loads(qpa("compare", "--output", tmp_path, *tiny, *arms, "--json").out)
+    assert ([row["arm"] for row in result["rows"]], list(result["left_out"])) == (["LoRA r=1"], ["QPA"])
+
+
+def test_layers_that_qpa_leaves_out_are_left_out_everywhere(tiny):
+    settings = read_settings(
+        model="any", data={"train": ["a.txt"]}, adapter={"target_modules": "all-linear", "exclude_modules": ["c_fc"]}
+    )
+    assert ARMS["LoRA r=1"](settings, 0).exclude_modules == {"c_fc"}
+
+
+def test_one_block_of_text_is_too_little(qpa, tiny, book, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text(book.read_text(encoding="utf-8")[:100], encoding="utf-8")
+    options = [short if option == book else option for option in tiny]
+    result = qpa("compare", "--output", tmp_path / "c", *options, "--validation", book)
+    assert (result.code, "fills one block" in result.err) == (2, True)
 
 
 def test_model_that_no_arm_fits_is_bad_input(qpa, tiny, tmp_path):

@@ -75,7 +75,18 @@ REFUSALS = {
     "section without fields": (["--set", "data=5"], "Write data.field=value"),
     "text for a number": (["--set", "training.learning_rate=fast"], "Set it to a number"),
     "text for yes or no": (["--set", "training.use_cpu=treu"], "true or false"),
+    "a part of a step": (["--set", "training.max_steps=1.5"], "whole number"),
     "missing model": (["--model", "./nothing"], "There is no directory ./nothing"),
+    "dataset beside a text": (["--dataset", "alice/texts"], "either `data.train`"),
+    "another task": (["--set", "adapter.task_type=SEQ_CLS"], "trains causal language models"),
+    "rate below zero": (["--set", "training.learning_rate=-1"], "at least 0"),
+    "rate that is no number": (["--set", "training.learning_rate=.nan"], "at least 0"),
+    "empty batches": (["--set", "training.per_device_train_batch_size=0"], "at least 1"),
+    "more stages than steps": (
+        [*("--set", "adapter.basis=gradient"), *("--set", "adapter.n_stages=6"), *("--set", "adapter.r=6")],
+        "leaves no step",
+    ),
+    "layers that are not there": (["--set", "adapter.target_modules=[nope]"], "Choose from its c_attn, c_fc, c_proj"),
     "value out of range": (["--set", "adapter.circuit_depth=0"], "whole number of at least 1"),
 }
 
@@ -90,11 +101,39 @@ def test_bad_input_is_one_sentence_before_any_work(qpa, tiny, case, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_output_below_a_file_is_refused(qpa, tiny, tmp_path):
+    (tmp_path / "file").touch()
+    result = qpa("train", "--output", tmp_path / "file" / "run", *tiny)
+    assert (result.code, "is a file. Pass a folder" in result.err) == (2, True)
+
+
+COMMANDS = {"train": ["train"], "compare": ["compare", "--arm", "LoRA r=1", "--rate", "1e-2"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_text_that_changed_under_its_name_is_another_run(command, qpa, tiny, book, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(book.read_text(encoding="utf-8"), encoding="utf-8")
+    options = [*(text if option == book else option for option in tiny), "--output", tmp_path / "run"]
+    assert qpa(*COMMANDS[command], *options).code == 0
+    text.write_text(text.read_text(encoding="utf-8")[::-1], encoding="utf-8")
+    result = qpa(*COMMANDS[command], *options)
+    assert (result.code, "on another text" in result.err) == (2, True)
+
+
+def test_logged_losses_are_those_of_the_perplexity(qpa, tiny, tmp_path):
+    result = json.loads(qpa("train", "--output", tmp_path, *tiny, "--json").out)
+    record = json.loads((tmp_path / "adapter" / "qpa_run.json").read_text(encoding="utf-8"))
+    loss = next(r["value"] for r in record["results"] if r["metric"] == "loss")
+    assert loss == pytest.approx(math.log(result["perplexity"]), rel=1e-5)
+
+
 def test_finished_run_takes_no_step_more(qpa, tiny, tmp_path):
     options = ["--output", tmp_path, *tiny, "--set", "training.lr_scheduler_type=constant", "--json"]
     first = qpa("train", *options).out
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.suffix != ".png" and path.is_file()}
-    assert qpa("train", *options).out == first
+    again = qpa("train", *options)
+    assert (again.out, "finished already" in again.err) == (first, True)
     assert {path: path.read_bytes() for path in files} == files
 
 
@@ -123,6 +162,37 @@ def test_dataset_folder_is_read_by_its_splits(qpa, book, tmp_path):
     data = read_data(settings.data, AutoTokenizer.from_pretrained(BASE))
     assert (data.validation_split, data.name) == ("validation", None)  # a path is not for a card
     assert len(data.train) > len(data.validation) > 0
+
+
+DATASETS = {
+    "column of numbers": ({"text_column": "n"}, "holds int, not text"),
+    "validation files beside a dataset": ({"validation": "other.txt"}, "Leave one of them out"),
+}
+
+
+@pytest.mark.parametrize("case", DATASETS)
+def test_dataset_that_cannot_be_read_is_explained(case, tmp_path):
+    settings, message = DATASETS[case]
+    _write_rows(tmp_path)
+
+    def read():
+        found = read_settings(model=str(BASE), data={"dataset": str(tmp_path), "block_length": 32, **settings})
+        return read_data(found.data, AutoTokenizer.from_pretrained(BASE))
+
+    with pytest.raises(ValueError, match=message):
+        read()
+
+
+def test_rows_without_text_are_left_out(tmp_path):
+    _write_rows(tmp_path)
+    settings = read_settings(model=str(BASE), data={"dataset": str(tmp_path), "block_length": 32})
+    assert len(read_data(settings.data, AutoTokenizer.from_pretrained(BASE)).train) > 0
+
+
+def _write_rows(folder):
+    rows = [{"text": "some words " * 50, "n": 3}, {"text": None, "n": 3}]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
 def test_folder_of_another_run_is_kept(qpa, tiny, tmp_path):
@@ -166,6 +236,7 @@ def test_a_checkpoint_cut_off_by_a_full_disk_is_passed_over(tmp_path):
         (("--block-length", 300), "`block_length`=300 is more than the 256 positions"),
         (("--block-length", 1), "`block_length`=1 is not allowed"),
         (("--adapter", "./nowhere"), "There is no directory ./nowhere"),
+        (("--adapter", __file__), "is a file"),
     ],
 )
 def test_bad_input_of_an_evaluation_is_named(qpa, book, options, message):
