@@ -14,6 +14,7 @@ from peft import PeftConfig
 
 from qpa_hf._version import __version__
 from qpa_hf.checkpoint import write_text
+from qpa_hf.circuit.noise import find_snapshot
 from qpa_hf.generator import GeneratorSpec
 from qpa_hf.model_cards.record import RECORD_NAME, RunRecord
 from qpa_hf.tuner.config import QPAConfig
@@ -243,7 +244,10 @@ def _origin(config: QPAConfig, spec: GeneratorSpec) -> str:
     turned = f"A mapping model turns the probabilities of {circuits}{measured} into the weights."
     if spec.device is not None and spec.device.name.startswith("ibm_"):
         return f"{turned} The circuits ran on the quantum computer {spec.device.name}; the adapter needs none."
-    how = f"with the noise of ibm_{spec.noise} in a calibration snapshot" if spec.noise else "exactly"
+    how = "exactly"
+    if spec.noise:
+        day = find_snapshot(spec.noise).calibrated.partition(" ")[0]
+        how = f"with the noise of ibm_{spec.noise} in its calibration of {day}"
     if spec.device is not None:
         how = f"as {spec.device.name}, with the noise of its calibration snapshot,"
     where = f"on a classical computer ({SIMULATORS[config.backend]})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import json
 import os
@@ -20,7 +21,7 @@ from torch import nn
 from qpa_hf.checkpoint import read_weights
 from qpa_hf.generating.generation import generation_of, remove
 from qpa_hf.generating.native import KIND
-from qpa_hf.generating.vanilla import Plain, vanilla
+from qpa_hf.generating.vanilla import Plain, vanilla, with_base_class
 from qpa_hf.model_cards import RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
@@ -157,9 +158,7 @@ def _from_model(model: Any, adapter_name: str) -> Plain:
         )
     others = get_peft_model_state_dict(peft_model, adapter_name=adapter_name)
     tensors = {k: whole(v).detach().cpu().clone() for k, v in others.items() if not k.startswith(GENERATOR_PREFIX)}
-    if config.task_type is None and config.auto_mapping is None:
-        base = base_model.model
-        config.auto_mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
+    config = with_base_class(copy.copy(config), base_model.model)
     return Plain(tensors | base_model.generated_tensors(adapter_name), _lora_config(config), config)
 
 

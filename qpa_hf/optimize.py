@@ -137,6 +137,11 @@ def _generator(model: nn.Module, adapter_name: str) -> Generator:
     generator: Generator = peft_model.base_model.lora_qpa[adapter_name]
     if generator.spec.source != "circuit":
         raise ValueError(f"An adapter with source={generator.spec.source!r} has no angles. Use source='circuit'.")
+    if not generator.spec.train_circuit:
+        raise ValueError(
+            "The adapter's angles are frozen (train_circuit=False), and its card will say so. Use gradient='none' for "
+            "angles that nothing else trains."
+        )
     return generator
 
 

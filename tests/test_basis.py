@@ -179,6 +179,12 @@ def test_second_process_reads_the_cache(tmp_path):
         assert torch.equal(u, v)
 
 
+def test_damaged_cache_is_named(tmp_path):
+    (tmp_path / "bases").write_bytes(b"cut off")
+    with pytest.raises(ValueError, match="bases is damaged"):
+        initialize_basis(uninitialized("llama"), [], cache=tmp_path / "bases")
+
+
 def test_cache_of_other_layers_is_refused(tmp_path):
     initialize_basis(
         uninitialized("llama", target_modules=["q_proj"]), [inputs("llama")], loss=square, cache=tmp_path / "bases"
@@ -243,6 +249,16 @@ REFUSED_CALLS = {
     "no labels": (lambda model: initialize_basis(model, [inputs("llama")]), ValueError, "labels"),
     "not finite": (lambda model: initialize_basis(model, [inputs("llama")], loss=infinite), ValueError, "not finite"),
     "twice": (lambda model: initialize_basis(model, [inputs("llama")], loss=square), ValueError, "already"),
+    "rows without names": (
+        lambda model: initialize_basis(model, [(1, 2)]),
+        TypeError,
+        "tuple without tensors by name",
+    ),
+    "rows without tensors": (
+        lambda model: initialize_basis(model, [{"a": torch.tensor(1)}]),
+        TypeError,
+        "without tensors by name",
+    ),
     "a bare model": (lambda model: initialize_basis(build("llama"), []), TypeError, "get_peft_model"),
     "no bases": (lambda model: output(model, "llama"), RuntimeError, "initialize_basis"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from qpa_hf._version import __version__
 from qpa_hf.checkpoint import read_weights, write_text
-from qpa_hf.generating.generation import GENERATOR_NAME, Generation
+from qpa_hf.generating.generation import GENERATOR_NAME, Generation, remove
 from qpa_hf.generating.vanilla import vanilla_config
 from qpa_hf.tuner.layers import Whole
 
@@ -42,6 +43,29 @@ class GeneratedPeftModel(Whole):
             folder.mkdir(parents=True, exist_ok=True)
             save_file(_state(model, generation), folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
             write_text(folder / CONFIG_NAME, json.dumps(_settings(model, generation), indent=2) + "\n")
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Activate adapters as PEFT does; the generator is trained if its adapter is one of them."""
+        super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
+        generation: Generation = self.__dict__["_generation"]
+        is_trained = generation.adapter_name in _names(adapter_name) and not inference_mode
+        generation.bank.generator.requires_grad_(is_trained)
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        """Freeze or train adapters as PEFT does, the generator with its own."""
+        super().set_requires_grad(adapter_names, requires_grad=requires_grad)  # type: ignore[misc]
+        generation: Generation = self.__dict__["_generation"]
+        if generation.adapter_name in _names(adapter_names):
+            generation.bank.generator.requires_grad_(requires_grad)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter as PEFT does, the generated one with its generator."""
+        model: Any = self
+        if adapter_name != model.__dict__["_generation"].adapter_name:
+            super().delete_adapter(adapter_name)  # type: ignore[misc]
+            return
+        remove(model)  # which makes an ordinary PeftModel of it
+        model.delete_adapter(adapter_name)
 
     def load_adapter(self, model_id: str | os.PathLike[str], adapter_name: str, *args: Any, **kwargs: Any) -> Any:
         """Load the generator if `model_id` is a native folder of the generated adapter, else as PEFT does."""
@@ -70,6 +94,10 @@ class GeneratedPeftModel(Whole):
         if result.unexpected_keys:
             raise ValueError(f"{model_id} has {result.unexpected_keys[0]}, for which this model has no place.")
         return result
+
+
+def _names(adapter_names: str | Sequence[str]) -> Sequence[str]:
+    return [adapter_names] if isinstance(adapter_names, str) else adapter_names
 
 
 def load_generated(base: nn.Module, folder: str | os.PathLike[str], is_trainable: bool = False) -> PeftModel:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 from qpa_hf.bottleneck import BottleneckConfig
 from qpa_hf.bottleneck.folding import folded
 from qpa_hf.generating.generation import Generation, generation_of
 from qpa_hf.tuner.config import QPAConfig
+
+Config = TypeVar("Config", bound=PeftConfig)
 
 
 class Plain(NamedTuple):
@@ -76,6 +78,11 @@ def vanilla_config(model: PeftModel, adapter_name: str) -> PeftConfig:
     config.inference_mode = True
     base = model.get_base_model()
     config.base_model_name_or_path = config.base_model_name_or_path or base.__dict__.get("name_or_path") or None
+    return with_base_class(config, base)
+
+
+def with_base_class(config: Config, base: nn.Module) -> Config:
+    """Write the base model's class into a configuration without a task, as PEFT does when it saves one."""
     if config.task_type is None and config.auto_mapping is None:
         config.auto_mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
     return config

@@ -17,7 +17,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from rich.console import Console
 from rich.progress import track
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -60,10 +60,11 @@ def initialize_basis(
         n_examples: enough examples to read (in each process); the batch that reaches the number is the last one.
         adapter_name: which adapter of the model.
         loss: of (model, batch); `model(**batch).loss` if None.
-        cache: a file that keeps the bases: written if it is absent, read instead of all computing if it is there.
+        cache: a file that keeps the bases: written if it is absent, read instead of all computing if it is there. It
+            is compared by the layers' names and ranks; for other weights or examples pass another file.
 
     Raises:
-        TypeError: if `model` is no PEFT model.
+        TypeError: if `model` is no PEFT model, or a batch has no tensors by name.
         ValueError: if the adapter has no gradient bases, or has found its bases before; if there are no examples; if
             gradients are not finite; or if the cache belongs to other layers.
     """
@@ -264,8 +265,15 @@ def _first(dataloader: Iterable[Mapping[str, Any]], n_examples: int) -> Iterator
     """Return batches until `n_examples` examples have been read, with a progress bar."""
     n_read = 0
     for batch in track(dataloader, "Gradient bases", console=Console(stderr=True), transient=True):
+        tensors = batch.values() if isinstance(batch, Mapping) else ()
+        sizes = [len(value) for value in tensors if isinstance(value, Tensor) and value.dim()]
+        if not sizes:
+            raise TypeError(
+                f"A batch of the dataloader is a {type(batch).__name__} without tensors by name. Let its `collate_fn` "
+                "return the model's keyword arguments, `transformers.default_data_collator` for example."
+            )
         yield batch
-        n_read += next(len(value) for value in batch.values() if isinstance(value, Tensor))
+        n_read += sizes[0]
         if n_read >= n_examples:
             return
 
@@ -311,14 +319,17 @@ def _is_distributed() -> bool:
 
 
 def _read(path: Path, layers: Mapping[str, Sequence[int]]) -> Tensor:
-    with safe_open(path, "pt") as file:
-        found = (file.metadata() or {}).get("layers")
-        if found != _identity(layers):
-            raise ValueError(
-                f"{path} holds the bases of other layers or ranks, or an older version's. Pass another file, or "
-                "remove this one."
-            )
-        return file.get_tensor("basis")
+    try:
+        with safe_open(path, "pt") as file:
+            found = (file.metadata() or {}).get("layers")
+            if found != _identity(layers):
+                raise ValueError(
+                    f"{path} holds the bases of other layers or ranks, or an older version's. Pass another file, or "
+                    "remove this one."
+                )
+            return file.get_tensor("basis")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}). Remove it, so that the bases are found again.") from error
 
 
 def _write(path: Path, buffer: Tensor, layers: Mapping[str, Sequence[int]]) -> None:

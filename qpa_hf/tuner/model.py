@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig
-from peft.tuners.lora import LoraModel
+from peft.tuners.lora import LoraLayer, LoraModel
 from torch import Tensor, nn
 
 from qpa_hf.generator import Bank
@@ -168,7 +168,7 @@ class QPAModel(LoraModel):
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
         super().merge_adapter(*args, **kwargs)
-        self._is_merged = True
+        self._is_merged = any(layer.merged for layer in self.modules() if isinstance(layer, LoraLayer))
 
     def unmerge_adapter(self) -> None:
         super().unmerge_adapter()

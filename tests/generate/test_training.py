@@ -42,6 +42,34 @@ def test_interrupted_training_resumes_bit_for_bit(case, tmp_path):
         assert torch.equal(expected, found), name
 
 
+FREEZING = {
+    "set_requires_grad": lambda model: model.set_requires_grad("default", False),
+    "for inference": lambda model: model.set_adapter("default", inference_mode=True),
+    "another one is active": lambda model: (
+        model.add_adapter("b", model.peft_config["default"]),
+        model.set_adapter("b"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FREEZING)
+def test_generator_is_frozen_with_its_adapter(case):
+    model = generate(make("LORA"), **SETTINGS)
+    FREEZING[case](model)
+    assert not any(p.requires_grad for p in model.qpa_generator.parameters())
+    model.set_adapter("default")
+    assert all(p.requires_grad for p in model.qpa_generator.parameters())
+
+
+def test_deleted_adapter_takes_its_generator_along():
+    model = generate(make("LORA"), **SETTINGS)
+    model.add_adapter("b", model.peft_config["default"])
+    model.set_adapter("b")
+    model.delete_adapter("default")
+    assert not any("qpa_generator" in name for name, _ in model.named_modules())
+    generate(model, **SETTINGS)
+
+
 @pytest.mark.parametrize("case", METHODS)
 def test_loaded_for_training_goes_on(case, tmp_path):
     first = run_of(tmp_path / "first", case, learning_rate=0.05, max_steps=20)
