@@ -46,7 +46,8 @@ class GeneratedPeftModel(Whole):
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Activate adapters as PEFT does; the generator is trained if its adapter is one of them."""
-        super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
+        options = {"inference_mode": True} if inference_mode else {}  # which peft 0.18 does not know
+        super().set_adapter(adapter_name, **options)  # type: ignore[misc]
         generation: Generation = self.__dict__["_generation"]
         is_trained = generation.adapter_name in _names(adapter_name) and not inference_mode
         generation.bank.generator.requires_grad_(is_trained)
