@@ -1,9 +1,10 @@
 """Model cards for adapters, filled from their configuration and from what their training recorded."""
 
-from qpa_hf.model_cards.card import MARKER, TEMPLATES, add_record, is_ours, make_card, write_card
+from qpa_hf.model_cards.card import CARD_NAME, MARKER, TEMPLATES, add_record, is_ours, make_card, write_card
 from qpa_hf.model_cards.record import RECORD_NAME, Control, Result, RunRecord
 
 __all__ = [
+    "CARD_NAME",
     "MARKER",
     "RECORD_NAME",
     "TEMPLATES",

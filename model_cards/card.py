@@ -31,8 +31,8 @@ NAMES = {"LORA": "LoRA", "IA3": "IA3"}  # methods whose names are no common word
 UNFILLED = "[More Information Needed]"  # in the template of PEFT's own card, which it writes before ours
 # What PEFT adds to that template: its version, and how the base is quantised.
 ADDED_BY_PEFT = re.compile(
-    r"### Framework versions|- PEFT .*|## Training procedure|The following `.*` quantization config was used.*"
-    r"|- \w+: .*"
+    r"### Framework versions|- PEFT [\d.]+\S*|## Training procedure|The following `.*` quantization config was used.*"
+    r"|- _?(quant_method|load_in_\dbit|llm_int8_\w+|bnb_4bit_\w+): .*"
 )
 MARKER = (
     f"<!-- Written by qpa_hf {__version__}. Remove this line to keep your changes when the adapter is saved again. -->"

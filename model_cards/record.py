@@ -196,7 +196,7 @@ def _json_numbers(value: Any) -> Any:
         return str(value)
     if isinstance(value, dict):
         return {key: _json_numbers(item) for key, item in value.items()}
-    return [_json_numbers(item) for item in value] if isinstance(value, list) else value
+    return [_json_numbers(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _with_number(measured: Measured) -> Measured:

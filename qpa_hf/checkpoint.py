@@ -18,7 +18,9 @@ def check_folder(name: str, what: str) -> None:
         NotADirectoryError: if it is a file.
     """
     if Path(name).is_file():
-        raise NotADirectoryError(f"{name} is a file. Name the {what} by its directory or Hub id.")
+        raise NotADirectoryError(
+            f"{name} is a file here. Name the {what} by its directory or Hub id, and move a file that hides a Hub id."
+        )
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise FileNotFoundError(f"There is no directory {name}. Name the {what} by its directory or Hub id.")
 

@@ -187,14 +187,14 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
     """
     check_names(options.arms, ARMS, "A comparison", "arm")
     data = read_data(settings.data, load_tokenizer(settings.model))
-    if is_fresh:
-        forget(folder)
-    claim(folder, settings, data)
     if len(data.train) < 2:
         raise ValueError(
             "The training text fills one block, and a comparison needs another one to choose learning rates on. Use "
             "more text or a smaller `data.block_length`."
         )
+    if is_fresh:
+        forget(folder)
+    claim(folder, settings, data)
     n_development = max(1, len(data.train) // DEVELOPMENT_SHARE)
     tuning = TextData(data.train[:-n_development], data.train[-n_development:], data.name, "development")
     result = Comparison([])
@@ -221,7 +221,8 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
             continue
         values = [run["perplexity"] for run in finished]
         if not all(map(math.isfinite, values)):
-            result.left_out[arm] = f"its perplexity is not finite in every run, at the learning rate {rate:g}"
+            n_lost = sum(not math.isfinite(value) for value in values)
+            result.left_out[arm] = f"it diverged in {n_lost} of {len(values)} runs at learning rate {rate:g}"
             continue
         result.rows.append(Row(arm, finished[0]["n_trainable"], rate, values, is_at_edge))
     if not result.rows:

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import shutil
+import stat
 import uuid
 import warnings
 from pathlib import Path
@@ -22,7 +23,7 @@ from qpa_hf.checkpoint import read_weights
 from qpa_hf.generating.generation import generation_of, remove
 from qpa_hf.generating.native import KIND
 from qpa_hf.generating.vanilla import Plain, vanilla, with_base_class
-from qpa_hf.model_cards import RunRecord, write_card
+from qpa_hf.model_cards import CARD_NAME, RECORD_NAME, RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
 from qpa_hf.tuner.sharding import is_fsdp, is_zero3, on_first_process, whole
@@ -30,6 +31,7 @@ from qpa_hf.tuner.slots import build_bank, slots_of, target_names, tensors_of
 
 Module = TypeVar("Module", bound=nn.Module)
 GENERATOR_PREFIX = "base_model.lora_qpa."
+WRITTEN = (SAFETENSORS_WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, RECORD_NAME)
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, renameat2(2)
 
 
@@ -246,11 +248,16 @@ def _write(plain: Plain, target: Path, record: RunRecord | None) -> None:
     try:
         if target.is_dir():
             shutil.copytree(target, partial, symlinks=True, dirs_exist_ok=True)
+            partial.chmod(stat.S_IRWXU)  # the old directory may be read-only
+            for link in filter(Path.is_symlink, map(partial.joinpath, WRITTEN)):
+                link.unlink()  # not to write where it leads
         save_file(plain.tensors, partial / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         plain.config.save_pretrained(str(partial))
         kind, origin = ("folded", plain.config) if plain.origin is None else ("materialized", plain.origin)
         write_card(kind, partial, origin, record, str(plain.config.peft_type.value))
         _prove(plain, partial)
+        if target.is_dir():
+            shutil.copymode(target, partial)
         _exchange(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -139,8 +139,8 @@ def _generator(model: nn.Module, adapter_name: str) -> Generator:
         raise ValueError(f"An adapter with source={generator.spec.source!r} has no angles. Use source='circuit'.")
     if not generator.spec.train_circuit:
         raise ValueError(
-            "The adapter's angles are frozen (train_circuit=False), and its card will say so. Use gradient='none' for "
-            "angles that nothing else trains."
+            "The adapter's angles are frozen (train_circuit=False). Make it with gradient='none' instead, and nothing "
+            "but this function moves them."
         )
     return generator
 

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import transformers
 from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from transformers import AutoConfig, PretrainedConfig
 
 from qpa_hf.budget import Budget, budget, budgets
@@ -163,7 +165,7 @@ def plan(
 
 def _empty_model(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> nn.Module:
     if isinstance(model, nn.Module):
-        tensors = (*model.parameters(), *model.buffers())
+        tensors = [t for t in (*model.parameters(), *model.buffers()) if not is_lazy(t)]
         # No copy of the numbers is made, not even for a moment.
         return copy.deepcopy(model, {id(tensor): _without_numbers(tensor) for tensor in tensors})
     shapes = _shapes_of(model) if isinstance(model, str) else model
@@ -177,7 +179,8 @@ def _without_numbers(tensor: Tensor) -> Tensor:
 
 
 def _shapes_of(name: str) -> PretrainedConfig:
-    check_folder(name, "base model")
+    if not Path(name).is_file():  # of a configuration
+        check_folder(name, "base model")
     try:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:

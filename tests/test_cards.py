@@ -162,6 +162,7 @@ def test_a_card_that_a_person_changed_is_kept(saved):
 
 WRITTEN = {
     "PEFT's card with a paragraph": str(ModelCard.from_template(ModelCardData())) + "\nMy own words.\n",
+    "PEFT's card with a list": str(ModelCard.from_template(ModelCardData())) + "\n- Caution: my own words.\n",
     "in Latin-1": "Café, my own words.",
 }
 

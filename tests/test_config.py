@@ -1,5 +1,6 @@
 """QPAConfig: the paper's counts, and one clear sentence for each wrong value."""
 
+import numpy as np
 import pytest
 import torch
 from helpers import adapted, logits
@@ -60,10 +61,13 @@ BAD_VALUES = [
     ({"megatron_config": {"a": 1}}, ValueError, r"`megatron_config`"),
     ({"r": "foo"}, ValueError, r"`r`='foo'"),
     ({"r": 0}, ValueError, r"`r`=0"),
-    ({"lora_alpha": "abc"}, TypeError, r"`lora_alpha`='abc' is not allowed. Set it to a number"),
-    ({"lora_dropout": "x"}, TypeError, r"`lora_dropout`='x'"),
-    ({"rank_pattern": 5}, TypeError, r"`rank_pattern`=5 is not allowed. Set it to a dictionary"),
-    ({"target_modules": 5}, TypeError, r"`target_modules`=5"),
+    ({"lora_alpha": "abc"}, ValueError, r"`lora_alpha`='abc' is not allowed. Set it to a finite number"),
+    ({"lora_alpha": float("nan")}, ValueError, r"`lora_alpha`=nan"),
+    ({"r": None}, ValueError, r"`r`=None"),
+    ({"rank_pattern": {"q": "x"}}, ValueError, r"`rank_pattern`=\{'q': 'x'\}"),
+    ({"lora_dropout": "x"}, ValueError, r"`lora_dropout`='x'"),
+    ({"rank_pattern": 5}, ValueError, r"`rank_pattern`=5 is not allowed. Set it to a dictionary"),
+    ({"target_modules": 5}, ValueError, r"`target_modules`=5"),
 ]
 
 
@@ -75,6 +79,12 @@ def test_bad_value_is_named(kwargs, error, message):
 
 
 # Variants that only newer versions of PEFT have.
+def test_numbers_of_numpy_are_taken(tmp_path):
+    numbers = {"r": np.int64(4), "lora_alpha": np.float32(8), "lora_dropout": np.float32(0), "chunk_size": np.int32(8)}
+    QPAConfig(**numbers, target_modules={"q_proj"}).save_pretrained(tmp_path)
+    assert QPAConfig.from_pretrained(str(tmp_path)).r == 4
+
+
 SUBCONFIGS = {
     "kasa_config": "KasaConfig",
     "velora_config": "VeloraConfig",

@@ -128,13 +128,26 @@ def test_interrupted_exchange_in_two_steps_is_undone(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_file_that_a_link_leads_to_is_left_alone(tmp_path):
+    trained = model()
+    materialize(trained, tmp_path / "a")
+    shared = tmp_path / "shared.json"
+    shared.write_bytes((tmp_path / "a" / "adapter_config.json").read_bytes() + b" ")
+    before = shared.read_bytes()
+    (tmp_path / "a" / "adapter_config.json").unlink()
+    (tmp_path / "a" / "adapter_config.json").symlink_to(shared)
+    materialize(trained, tmp_path / "a")
+    assert shared.read_bytes() == before
+    assert not (tmp_path / "a" / "adapter_config.json").is_symlink()
+
+
 def test_old_directorys_mode_and_links_stay(tmp_path):
     trained = model()
     materialize(trained, tmp_path / "a")
-    (tmp_path / "a").chmod(0o700)
+    (tmp_path / "a").chmod(0o500)
     (tmp_path / "a" / "link").symlink_to("nowhere")
     materialize(trained, tmp_path / "a")
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o500
     assert (tmp_path / "a" / "link").readlink() == Path("nowhere")
 
 

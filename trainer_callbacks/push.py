@@ -14,7 +14,14 @@ from qpa_hf.hub import HubUnavailable, RetryPolicy, push
 from qpa_hf.hub.repository import Repository
 from qpa_hf.materialize import check_target, materialize
 from qpa_hf.model_cards import RunRecord
-from qpa_hf.trainer_callbacks.source import check, checkpoint_folder, is_alone, is_qpa, native_folder, source_of
+from qpa_hf.trainer_callbacks.source import (
+    check,
+    checkpoint_folder,
+    is_loaded_by_trainer,
+    is_qpa,
+    native_folder,
+    source_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +113,13 @@ class PushMaterializedCallback(TrainerCallback):
     ) -> tuple[Any, int | None]:
         """Return what to materialize, and its step: None for what training should leave in the model.
 
-        The best weights are those of their checkpoint: Trainer loads them for one adapter only, called "default".
+        The best weights are those of their checkpoint; Trainer does not load them into every adapter.
         """
         if step is None and args.load_best_model_at_end and state.best_model_checkpoint is not None:
             best = native_folder(Path(state.best_model_checkpoint), self.adapter_name)
             if is_qpa(model, self.adapter_name) and (best / CONFIG_NAME).is_file():
                 return best, None
-            if not is_alone(model, self.adapter_name):
+            if not is_loaded_by_trainer(model, self.adapter_name):
                 step = state.global_step
         native = native_folder(checkpoint_folder(args, step or state.global_step), self.adapter_name)
         return source_of(model, native, self.adapter_name), step

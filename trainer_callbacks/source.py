@@ -39,9 +39,9 @@ def is_qpa(model: nn.Module, adapter_name: str) -> bool:
     return isinstance(getattr(unwrapped(model), "peft_config", {}).get(adapter_name), QPAConfig)
 
 
-def is_alone(model: nn.Module, adapter_name: str) -> bool:
-    """Whether an adapter is the one that Trainer loads from the best checkpoint: it knows one, called "default"."""
-    return adapter_name == "default" and len(getattr(unwrapped(model), "peft_config", {})) == 1
+def is_loaded_by_trainer(model: nn.Module, adapter_name: str) -> bool:
+    """Whether Trainer loads an adapter from the best checkpoint: the first active one, if it is named "default"."""
+    return adapter_name == "default" and list(getattr(unwrapped(model), "active_adapters", []))[:1] == ["default"]
 
 
 def check(model: nn.Module, adapter_name: str) -> None:

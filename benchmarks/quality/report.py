@@ -91,12 +91,14 @@ def _table(summary: Summary, merged: Merged) -> list[str]:
         ]
         lines.append(_row(cells))
     n_seeds = sorted({len(result.losses) for result in summary.results})
-    rates = ", ".join(f"{rate:g}" for rate in merged["protocol"]["rates"])
+    grid = merged["protocol"]["rates"]
+    rates = ", ".join(f"{rate:g}" for rate in grid)
+    if any(row["rate"] not in grid for row in merged["runs"]):
+        rates += ", and beyond these where an arm is best at an end"
     lines += [
         "",
         f"Means and 95 % bootstrap intervals over {' or '.join(map(str, n_seeds))} seeds, differences paired by seed; "
-        f"cross-entropy in nats; bold: no arm with as few numbers has a lower mean. Rates: {rates}, and "
-        "beyond these where an arm is best at an end.",
+        f"cross-entropy in nats; bold: no arm with as few numbers has a lower mean. Rates: {rates}.",
         "Intervals cover what a seed changes (order of the data, initialisation), not the choice of the test text. "
         "Those of few seeds are too narrow, and nothing is corrected for the number of comparisons: of many equally "
         "good rivals some look better by chance.",

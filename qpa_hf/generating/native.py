@@ -62,8 +62,12 @@ class GeneratedPeftModel(Whole):
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter as PEFT does, the generated one with its generator."""
         model: Any = self
-        if adapter_name != model.__dict__["_generation"].adapter_name:
+        generation: Generation = model.__dict__["_generation"]
+        if adapter_name != generation.adapter_name:
+            was_active = generation.adapter_name in model.active_adapters
             super().delete_adapter(adapter_name)  # type: ignore[misc]
+            if not was_active and generation.adapter_name in model.active_adapters:
+                generation.bank.generator.requires_grad_(not model.active_peft_config.inference_mode)
             return
         remove(model)  # which makes an ordinary PeftModel of it
         model.delete_adapter(adapter_name)

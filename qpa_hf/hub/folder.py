@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import HFValidationError
 from huggingface_hub.utils.sha import git_hash
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from peft.utils.peft_types import PeftType
@@ -32,6 +33,8 @@ def neither_here(name: str) -> Iterator[None]:
         yield
     except (RepositoryMissing, HubUnavailable, NotCached) as error:
         raise type(error)(f"There is no directory {name}; and as a Hub id: {error}") from error
+    except HFValidationError as error:
+        raise FileNotFoundError(f"There is no directory {name}, and it is no Hub id either ({error})") from error
 
 
 def kind_of(folder: Path) -> str:

@@ -124,7 +124,9 @@ def claim(folder: Path, settings: RunSettings, data: TextData) -> None:
     if path.is_file() and others:
         known = path.read_text(encoding="utf-8")
         if known != tokens + text:
-            what = "on another text (its files have changed)" if known.endswith(text) else "with other settings"
+            what = "with other settings"
+            if known.endswith(text):
+                what = "on another text (its files have changed, or an older version wrote it)"
             raise FileExistsError(
                 f"{folder} holds a run {what}: see {path}. Choose another output folder, or pass --fresh to start "
                 "anew in this one."
@@ -139,7 +141,8 @@ def claim(folder: Path, settings: RunSettings, data: TextData) -> None:
 def _digest(data: TextData) -> str:
     found = hashlib.sha256()
     for blocks in (data.train, data.validation):
-        found.update(str(tuple(blocks.shape)).encode() + blocks.numpy().tobytes())
+        found.update(str(tuple(blocks.shape)).encode())
+        found.update(blocks.contiguous().numpy().data)
     return found.hexdigest()
 
 
@@ -203,10 +206,7 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         if config.n_stages > 1:
             trainer.add_callback(RefreshBasisCallback(batches))
     before = perplexity(model, data.validation, progress=True)
-    checkpoint = last_checkpoint(folder)
-    if checkpoint is not None:
-        Console(stderr=True).print(f"Going on from {Path(checkpoint).name}.")
-    train_or_resume(trainer, checkpoint)
+    train_or_resume(trainer, last_checkpoint(folder))
     return Finished(trainer, before, perplexity(model, data.validation, progress=True))
 
 
@@ -222,12 +222,19 @@ class _Trainer(Trainer):
         """Say nothing: `claim` has compared all settings, and Trainer takes shares of a run for other ones."""
 
 
+def _say(sentence: str) -> None:
+    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
+
+
 def train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
     """Train to the end; from a checkpoint of the end Trainer would take one more step, so that one is only loaded."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / STATE_NAME)) if checkpoint else None
     if checkpoint is None or state is None or state.global_step < state.max_steps:
+        if checkpoint is not None:
+            _say(f"Going on from {checkpoint}.")
         trainer.train(resume_from_checkpoint=checkpoint)
         return
+    _say(f"The training has ended before, at {checkpoint}; nothing is trained.")
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     model: Any = trainer.model
     model.load_adapter(best or checkpoint, "default", is_trainable=True)
@@ -292,7 +299,6 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
     callbacks = [CircuitMetricsCallback(per_layer=False)]
     finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
     if _is_written(folder):
-        Console(stderr=True).print(f"The run in {folder} was finished already; nothing was trained.")
         return finished
     record = _record(finished, settings, data)
     finished.model.save_pretrained(str(folder / "native"))

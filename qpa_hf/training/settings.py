@@ -20,7 +20,6 @@ RECIPES = {path.stem: path for path in sorted(Path(__file__).with_name("recipes"
 OURS = ("output_dir", "do_train", "do_eval", "do_predict", "push_to_hub", "hub_token", "remove_unused_columns")
 LEAST = {  # which torch would find out after the model is loaded
     "learning_rate": 0,
-    "num_train_epochs": 1e-6,
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
@@ -257,10 +256,10 @@ def _check_kinds(training: Mapping[str, Any]) -> None:
     for name, least in LEAST.items():
         value = training.get(name)
         if isinstance(value, int | float) and not least <= value < math.inf:
-            raise ValueError(f"`training.{name}`={value!r} is not allowed. Set it to at least {least:g}.")
+            raise ValueError(f"`training.{name}`={value!r} is not allowed. Set it to a finite number from {least} on.")
     for f in fields(TrainingArguments):
         value = training.get(f.name)
-        if isinstance(value, float) and type(f.default) is int:
+        if isinstance(value, float) and f.type is int:
             raise ValueError(f"`training.{f.name}`={value!r} is not allowed. Set it to a whole number.")
         if isinstance(value, str) and isinstance(f.default, bool | int | float):
             kind = "true or false" if isinstance(f.default, bool) else "a number"

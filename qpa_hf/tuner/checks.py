@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS, check_shots
@@ -34,16 +37,38 @@ EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, 
     *(("noise", device, "backend", "exact", "noise is simulated by our own simulator only") for device in DEVICES),
 )
 COUNTS = ("r", "chunk_size", "n_circuits", "circuit_depth", "n_stages")
-# Of LoRA's own settings, what PEFT itself finds out in the midst of building a model.
-KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "lora_alpha": ((int, float), "a number"),
-    "lora_dropout": ((int, float), "a number from 0 to 1"),
-    "rank_pattern": ((dict,), "a dictionary of ranks by module name"),
-    "alpha_pattern": ((dict,), "a dictionary of numbers by module name"),
-    "target_modules": ((str, list, set, tuple), "a name, a list of names, or 'all-linear'"),
+# Of LoRA's own settings, those that PEFT itself refuses in the midst of building a model: what each is, and a test.
+LORA: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "lora_alpha": ("a finite number", lambda value: value is None or _is_number(value)),
+    "lora_dropout": ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
+    "rank_pattern": (
+        "a dictionary of ranks, whole numbers of at least 1, by module name",
+        lambda value: not value or isinstance(value, dict) and all(_is_whole(rank) for rank in value.values()),
+    ),
+    "alpha_pattern": (
+        "a dictionary of numbers by module name",
+        lambda value: not value or isinstance(value, dict) and all(map(_is_number, value.values())),
+    ),
+    "target_modules": (
+        "a name, a list of names, or 'all-linear'",
+        lambda value: (
+            value is None
+            or isinstance(value, str)
+            or isinstance(value, (list, tuple, set))
+            and all(isinstance(name, str) for name in value)
+        ),
+    ),
 }
 FLAGS = ("use_basis_bits", "train_circuit", "save_init")
 FAKES = tuple(FAKE_MACHINES)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def check(config: Any) -> None:
@@ -56,14 +81,17 @@ def check(config: Any) -> None:
     """
     for name in COUNTS:
         value = getattr(config, name)
-        if value is None:
+        if value is None and name != "r":
             continue  # the basis decides
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not _is_whole(value):
             raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1.")
-    for name, (kinds, meant) in KINDS.items():
+        setattr(config, name, int(value))  # NumPy's numbers are no JSON
+    for name, (meant, is_good) in LORA.items():
         value = getattr(config, name)
-        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
-            raise TypeError(f"`{name}`={value!r} is not allowed. Set it to {meant}.")
+        if not is_good(value):
+            raise ValueError(f"`{name}`={value!r} is not allowed. Set it to {meant}.")
+        if isinstance(value, Real) and not isinstance(value, (int, float)):
+            setattr(config, name, float(value))
     for name, choices in CHOICES.items():
         value = getattr(config, name)
         if value not in choices:

@@ -30,11 +30,11 @@ def naming_layers(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if "not found in the base model" not in str(error):
-            raise
         kinds = (nn.Linear, Conv1D, nn.Embedding, nn.Conv2d)
         found = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, kinds)})
-        sentence = str(error).partition(" Please")[0]
+        sentence, is_unknown, _ = str(error).partition(" Please check the target modules and try again.")
+        if not is_unknown or not found or any(repr(name) in sentence for name in found):
+            raise
         raise ValueError(f"{sentence} Choose from its {', '.join(found)}.") from error
 
 

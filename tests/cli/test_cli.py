@@ -88,11 +88,12 @@ def test_wrong_input_is_one_sentence_and_code_2(qpa, arguments, tmp_path, monkey
 PLACES = {
     "./nowhere": "There is no directory ./nowhere",
     "no/where": "There is no directory no/where; and as a Hub id: ",
+    "no/where/at-all": "There is no directory no/where/at-all, and it is no Hub id either",
     __file__: "is a file",
 }
 
 
-@pytest.mark.parametrize("place", PLACES, ids=["path", "Hub id", "file"])
+@pytest.mark.parametrize("place", PLACES, ids=["path", "Hub id", "longer path", "file"])
 def test_place_without_an_adapter_is_named(qpa, place, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     result = qpa("inspect", place)

@@ -88,6 +88,7 @@ def test_one_block_of_text_is_too_little(qpa, tiny, book, tmp_path):
     options = [short if option == book else option for option in tiny]
     result = qpa("compare", "--output", tmp_path / "c", *options, "--validation", book)
     assert (result.code, "fills one block" in result.err) == (2, True)
+    assert not (tmp_path / "c").exists()  # nor is an earlier comparison there removed
 
 
 def test_model_that_no_arm_fits_is_bad_input(qpa, tiny, tmp_path):

@@ -79,9 +79,9 @@ REFUSALS = {
     "missing model": (["--model", "./nothing"], "There is no directory ./nothing"),
     "dataset beside a text": (["--dataset", "alice/texts"], "either `data.train`"),
     "another task": (["--set", "adapter.task_type=SEQ_CLS"], "trains causal language models"),
-    "rate below zero": (["--set", "training.learning_rate=-1"], "at least 0"),
-    "rate that is no number": (["--set", "training.learning_rate=.nan"], "at least 0"),
-    "empty batches": (["--set", "training.per_device_train_batch_size=0"], "at least 1"),
+    "rate below zero": (["--set", "training.learning_rate=-1"], "finite number from 0 on"),
+    "rate that is no number": (["--set", "training.learning_rate=.nan"], "finite number from 0 on"),
+    "empty batches": (["--set", "training.per_device_train_batch_size=0"], "from 1 on"),
     "more stages than steps": (
         [*("--set", "adapter.basis=gradient"), *("--set", "adapter.n_stages=6"), *("--set", "adapter.r=6")],
         "leaves no step",
@@ -128,12 +128,20 @@ def test_logged_losses_are_those_of_the_perplexity(qpa, tiny, tmp_path):
     assert loss == pytest.approx(math.log(result["perplexity"]), rel=1e-5)
 
 
+def test_settings_that_a_run_wrote_start_another(qpa, tiny, tmp_path):
+    qpa("train", "--output", tmp_path / "a", *tiny, "--set", "training.save_steps=0.5")
+    again = qpa("train", "--output", tmp_path / "b", "--config", tmp_path / "a" / "run.yaml")
+    assert again.code == 0
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_finished_run_takes_no_step_more(qpa, tiny, tmp_path):
     options = ["--output", tmp_path, *tiny, "--set", "training.lr_scheduler_type=constant", "--json"]
     first = qpa("train", *options).out
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.suffix != ".png" and path.is_file()}
     again = qpa("train", *options)
-    assert (again.out, "finished already" in again.err) == (first, True)
+    assert (again.out, "nothing is trained" in again.err) == (first, True)
     assert {path: path.read_bytes() for path in files} == files
 
 

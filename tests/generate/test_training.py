@@ -61,6 +61,14 @@ def test_generator_is_frozen_with_its_adapter(case):
     assert all(p.requires_grad for p in model.qpa_generator.parameters())
 
 
+def test_generator_is_trained_again_when_the_other_adapter_is_deleted():
+    model = generate(make("LORA"), **SETTINGS)
+    model.add_adapter("b", model.peft_config["default"])
+    model.set_adapter("b")
+    model.delete_adapter("b")
+    assert all(p.requires_grad for p in model.qpa_generator.parameters())
+
+
 def test_deleted_adapter_takes_its_generator_along():
     model = generate(make("LORA"), **SETTINGS)
     model.add_adapter("b", model.peft_config["default"])
