@@ -77,7 +77,7 @@ QPA: dict[str, Arm] = {
     },
     "QPA gradient 2,048": _gradient(core_side(40_000), chunk_size=2048, **FEW),
     **_with_controls("QPA gradient r=20", _gradient, 20),
-    **{f"QPA gradient r={r}": _gradient(r) for r in (10, 14, 26, 32, 64)},
+    **{f"QPA gradient r={r}": _gradient(r) for r in (10, 14, 26, 32, 48, 64)},
     **_with_controls("QPA gradient 3 x r=20", _gradient, 20, 3),
     **{f"QPA gradient 3 x r={r}": _gradient(r, 3) for r in (32, 48)},
     "gradient, direct 3 x 1,200": _gradient(core_side(1200), 3, family="direct", source="direct"),
