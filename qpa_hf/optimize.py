@@ -87,8 +87,8 @@ def optimize_angles(
 
     Raises:
         TypeError: if `model` is no PEFT model with a QPA adapter of that name.
-        ValueError: for an unknown method, too few evaluations, a control without circuits, or a loss that is not
-            finite.
+        ValueError: for an unknown method, too few evaluations, a control without circuits or with frozen ones, or a
+            loss that is not finite.
         RuntimeError: if several processes train together.
     """
     generator = generator_to_optimize(model, method, max_evaluations, adapter_name)

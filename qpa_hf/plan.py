@@ -25,7 +25,7 @@ from qpa_hf.generator import FLOAT_BYTES, GeneratorSpec
 from qpa_hf.model_cards.card import auto_class
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
-from qpa_hf.tuner.refusals import naming_layers
+from qpa_hf.tuner.refusals import first_sentence, naming_layers
 from qpa_hf.tuner.slots import Slot, basis_of, collect, generated_slots, n_generated, own_slots
 
 
@@ -184,8 +184,9 @@ def _shapes_of(name: str) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise ValueError(f"No configuration can be had from {name} ({reason}). Name a directory or Hub id.") from error
+        raise ValueError(
+            f"No configuration can be had from {name} ({first_sentence(error)}). Name a directory or Hub id."
+        ) from error
 
 
 def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tuple[list[Slot], int]:

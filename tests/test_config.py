@@ -78,13 +78,13 @@ def test_bad_value_is_named(kwargs, error, message):
         QPAConfig(**kwargs)
 
 
-# Variants that only newer versions of PEFT have.
 def test_numbers_of_numpy_are_taken(tmp_path):
     numbers = {"r": np.int64(4), "lora_alpha": np.float32(8), "lora_dropout": np.float32(0), "chunk_size": np.int32(8)}
     QPAConfig(**numbers, target_modules={"q_proj"}).save_pretrained(tmp_path)
     assert QPAConfig.from_pretrained(str(tmp_path)).r == 4
 
 
+# Variants that only newer versions of PEFT have.
 SUBCONFIGS = {
     "kasa_config": "KasaConfig",
     "velora_config": "VeloraConfig",

@@ -80,8 +80,10 @@ class Protocol:
             jobs = [self._job(task, arm, "tuning", rate) for arm, rates in waiting.items() for rate in rates]
             for arm, rows in _done(executor, jobs).items():
                 found[arm] += rows
-            unsettled = {arm: found[arm] for arm in waiting if len(found[arm]) < len(self.rates) + MOST_BEYOND}
-            waiting = {arm: beyond(rows) for arm, rows in unsettled.items() if self.is_open and beyond(rows)}
+            if not self.is_open:
+                break
+            unsettled = [arm for arm in waiting if len(found[arm]) < len(self.rates) + MOST_BEYOND]
+            waiting = {arm: more for arm in unsettled if (more := beyond(found[arm]))}
         return found
 
     def _job(

@@ -20,6 +20,7 @@ from qpa_hf.checkpoint import read_weights, write_text
 from qpa_hf.generating.generation import GENERATOR_NAME, Generation, remove
 from qpa_hf.generating.vanilla import vanilla_config
 from qpa_hf.tuner.layers import Whole
+from qpa_hf.tuner.model import names_of
 
 KIND = "GENERATED"  # stands where PEFT looks for its method, so that it stops instead of loading nothing
 
@@ -49,14 +50,14 @@ class GeneratedPeftModel(Whole):
         options = {"inference_mode": True} if inference_mode else {}  # which peft 0.18 does not know
         super().set_adapter(adapter_name, **options)  # type: ignore[misc]
         generation: Generation = self.__dict__["_generation"]
-        is_trained = generation.adapter_name in _names(adapter_name) and not inference_mode
+        is_trained = generation.adapter_name in names_of(adapter_name) and not inference_mode
         generation.bank.generator.requires_grad_(is_trained)
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
         """Freeze or train adapters as PEFT does, the generator with its own."""
         super().set_requires_grad(adapter_names, requires_grad=requires_grad)  # type: ignore[misc]
         generation: Generation = self.__dict__["_generation"]
-        if generation.adapter_name in _names(adapter_names):
+        if generation.adapter_name in names_of(adapter_names):
             generation.bank.generator.requires_grad_(requires_grad)
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -99,10 +100,6 @@ class GeneratedPeftModel(Whole):
         if result.unexpected_keys:
             raise ValueError(f"{model_id} has {result.unexpected_keys[0]}, for which this model has no place.")
         return result
-
-
-def _names(adapter_names: str | Sequence[str]) -> Sequence[str]:
-    return [adapter_names] if isinstance(adapter_names, str) else adapter_names
 
 
 def load_generated(base: nn.Module, folder: str | os.PathLike[str], is_trainable: bool = False) -> PeftModel:

@@ -35,7 +35,7 @@ from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallbac
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.settings import RunSettings
 from qpa_hf.tuner import QPAConfig, initialize_basis
-from qpa_hf.tuner.refusals import naming_layers
+from qpa_hf.tuner.refusals import first_sentence, naming_layers
 
 SETTINGS_NAME = "run.yaml"
 STATE_NAME = "trainer_state.json"
@@ -99,10 +99,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0]
         raise ValueError(
-            f"No tokenizer can be had from {name} ({reason}). Name a directory or Hub id that holds a model and its "
-            "tokenizer."
+            f"No tokenizer can be had from {name} ({first_sentence(error)}). Name a directory or Hub id that holds a "
+            "model and its tokenizer."
         ) from error
 
 

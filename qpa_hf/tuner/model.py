@@ -28,7 +28,8 @@ def plain_lora_config(config: QPAConfig) -> LoraConfig:
     return LoraConfig(**plain)
 
 
-def _names(adapter_names: str | Sequence[str]) -> list[str]:
+def names_of(adapter_names: str | Sequence[str]) -> list[str]:
+    """Return adapters' names as a list, where PEFT takes one name too."""
     return [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
 
 
@@ -184,11 +185,11 @@ class QPAModel(LoraModel):
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         super().set_adapter(adapter_name, inference_mode=inference_mode)
         for name, bank in self._banks.items():
-            bank.generator.requires_grad_(name in _names(adapter_name) and not inference_mode)
+            bank.generator.requires_grad_(name in names_of(adapter_name) and not inference_mode)
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
         super().set_requires_grad(adapter_names, requires_grad=requires_grad)
-        for name in _names(adapter_names):
+        for name in names_of(adapter_names):
             if name in self._banks:
                 self._banks[name].generator.requires_grad_(requires_grad)
 

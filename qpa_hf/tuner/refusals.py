@@ -1,4 +1,4 @@
-"""LoRA variants whose tensors cannot be generated, and what to do instead."""
+"""What LoRA cannot have with QPA, and what to do instead; other libraries' messages in one sentence."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ VARIANTS = {
     "monteclora_config": "MonteCLoRA samples its weights",
     "megatron_config": "Megatron shards the adapter's tensors over GPUs",
 }
+
+
+def first_sentence(error: Exception) -> str:
+    """Return the first sentence of another library's message, on one line, without its full stop."""
+    return " ".join(str(error).split()).partition(". ")[0]
 
 
 @contextmanager

@@ -42,13 +42,15 @@ def test_interrupted_training_resumes_bit_for_bit(case, tmp_path):
         assert torch.equal(expected, found), name
 
 
+def activate_another(model):
+    model.add_adapter("b", model.peft_config["default"])
+    model.set_adapter("b")
+
+
 FREEZING = {
     "set_requires_grad": lambda model: model.set_requires_grad("default", False),
     "for inference": lambda model: model.set_adapter("default", inference_mode=True),
-    "another one is active": lambda model: (
-        model.add_adapter("b", model.peft_config["default"]),
-        model.set_adapter("b"),
-    ),
+    "another one is active": activate_another,
 }
 
 
@@ -63,16 +65,14 @@ def test_generator_is_frozen_with_its_adapter(case):
 
 def test_generator_is_trained_again_when_the_other_adapter_is_deleted():
     model = generate(make("LORA"), **SETTINGS)
-    model.add_adapter("b", model.peft_config["default"])
-    model.set_adapter("b")
+    activate_another(model)
     model.delete_adapter("b")
     assert all(p.requires_grad for p in model.qpa_generator.parameters())
 
 
 def test_deleted_adapter_takes_its_generator_along():
     model = generate(make("LORA"), **SETTINGS)
-    model.add_adapter("b", model.peft_config["default"])
-    model.set_adapter("b")
+    activate_another(model)
     model.delete_adapter("default")
     assert not any("qpa_generator" in name for name, _ in model.named_modules())
     generate(model, **SETTINGS)
