@@ -1,6 +1,6 @@
 VENV ?= .venv
 PY = $(VENV)/bin/python
-EXTRAS ?= dev,noise,plots,quality,quantised,quantum-train
+EXTRAS ?= dev,fast,noise,plots,quality,quantised,quantum-train
 
 .PHONY: install develop test lint demo contract torchquantum clean
 
@@ -10,7 +10,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: setup.cfg constraints.txt pyproject.toml
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(PY) -m pip install --quiet -c constraints.txt -e ".[plots]"
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[fast,plots]"
 	touch $@
 
 # All extras, so that no test is left out for the want of one.
@@ -40,7 +40,7 @@ torchquantum: VENV = .venv-torchquantum
 torchquantum:
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(PY) -m pip install --quiet -r benchmarks/torchquantum/requirements.txt -e ".[plots]"
+	$(PY) -m pip install --quiet -r benchmarks/torchquantum/requirements.txt -e ".[fast,plots]"
 	$(PY) -m pip install --quiet --no-deps -r benchmarks/torchquantum/no_deps.txt
 	$(PY) benchmarks/torchquantum/torchvision_stand_in.py
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 from collections.abc import Callable
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -17,25 +15,29 @@ from torch.autograd.function import once_differentiable
 
 from qpa_hf.circuit import folded, grouped, walsh
 from qpa_hf.circuit.ansatz import ANSATZE, Ansatz, find_ansatz
+from qpa_hf.circuit.fused import fused
 
 # Measured growth of a process, as arrays of 2**n_qubits real numbers (a complex state is two), rounded up to the next
 # whole array: probabilities, their gradient, and a form's own.
 GROUPED_STATES = 2  # adjoint and one to spare, beside each circuit's last state
 WALSH_ARRAYS = 14
+FUSED_ARRAYS, FUSED_STATES = 4, 4  # of each circuit, beside its last state; of all together
 FOLDED_STATES_PER_LAYER = {1: 17, 2: 22}  # by rotations a layer: its matrices outweigh the states it keeps
-FORMS = {"walsh": walsh, "folded": folded, "grouped": grouped}
+FUSED = {"cuda": ("triton", "qpa_hf.circuit.kernels"), "cpu": ("numba", "qpa_hf.circuit.compiled")}
 CHECKED_FROM_BYTES = 2**30  # below, asking the machine would cost more than it saves
 
 
-def _form(n_qubits: int, ansatz: Ansatz, n_circuits: int) -> str:
-    """Return the fastest way to simulate: "walsh", "folded" or "grouped"."""
-    axes = ansatz.rotations
+def _simulator(n_qubits: int, ansatz: Ansatz, n_circuits: int, device_type: str) -> ModuleType:
+    """Return the fastest way to simulate."""
+    axes, kernels = ansatz.rotations, fused(*FUSED[device_type]) if device_type in FUSED else None
+    if kernels is not None and n_qubits <= kernels.MAX_QUBITS:
+        return kernels
     if axes == ("x",):
-        return "walsh"
+        return walsh
     is_foldable = axes in (("y",), ("x", "z"), ("y", "z"))
     n_numbers = n_circuits * 2**n_qubits * (1 if ansatz.is_real else 2)
     is_small = n_qubits <= folded.FEW_QUBITS or (n_qubits <= folded.MAX_QUBITS and n_numbers <= folded.MAX_NUMBERS)
-    return "folded" if is_foldable and is_small else "grouped"
+    return folded if is_foldable and is_small else grouped
 
 
 def _without_autocast(simulate: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,32 +53,20 @@ def _without_autocast(simulate: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@functools.cache
-def _kernels() -> ModuleType | None:
-    """Return the Triton kernels, or None where Triton is not installed; it comes with torch for CUDA."""
-    return importlib.import_module("qpa_hf.circuit.kernels") if find_spec("triton") else None
-
-
-def _kernels_for(angles: Tensor) -> ModuleType | None:
-    """Return the Triton kernels if they can simulate these circuits."""
-    kernels = _kernels() if angles.is_cuda else None
-    return kernels if kernels is not None and angles.shape[-1] <= kernels.MAX_QUBITS else None
+def _simulator_for(angles: Tensor, ansatz: str) -> ModuleType:
+    return _simulator(angles.shape[-1], ANSATZE[ansatz], len(angles), angles.device.type)
 
 
 @_without_autocast
 def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
-    if (kernels := _kernels_for(angles)) is not None:
-        return kernels.forward(angles, ANSATZE[ansatz].rotations)
-    form = _form(angles.shape[-1], ANSATZE[ansatz], len(angles))
-    return FORMS[form].forward(angles, ANSATZE[ansatz].rotations)
+    n_circuits, depth, _, n_qubits = angles.shape
+    check_memory(n_qubits, depth, n_circuits, ansatz, str(angles.device), angles.dtype)
+    return _simulator_for(angles, ansatz).forward(angles, ANSATZE[ansatz].rotations)
 
 
 @_without_autocast
 def _backward(angles: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
-    if (kernels := _kernels_for(angles)) is not None:
-        return kernels.backward(angles, kept, grad, ANSATZE[ansatz].rotations)
-    form = _form(angles.shape[-1], ANSATZE[ansatz], len(angles))
-    return FORMS[form].backward(angles, kept, grad, ANSATZE[ansatz].rotations)
+    return _simulator_for(angles, ansatz).backward(angles, kept, grad, ANSATZE[ansatz].rotations)
 
 
 class _Probabilities(torch.autograd.Function):
@@ -156,22 +146,32 @@ def flat_angles(angles: Tensor, ansatz: str) -> tuple[Tensor, torch.Size]:
     return angles.reshape(math.prod(batch), depth, n_rotations, shape[-1]), batch
 
 
-def memory_bytes(n_qubits: int, depth: int, n_circuits: int, ansatz: str, dtype: torch.dtype = torch.float32) -> int:
+def memory_bytes(
+    n_qubits: int,
+    depth: int,
+    n_circuits: int,
+    ansatz: str,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> int:
     """Return about how many bytes one forward and backward pass takes at its peak.
 
     The angles' `dtype` sets the size of a number. Memory does not grow with depth for many qubits, whose layers are
     undone instead of stored. One array is to spare, for what the caller makes of the probabilities.
     """
-    form, n_rotations = _form(n_qubits, find_ansatz(ansatz), n_circuits), len(ANSATZE[ansatz].rotations)
-    arrays_a_state = 1 if ANSATZE[ansatz].is_real else 2
-    if form == "walsh":
+    rotations, is_real = find_ansatz(ansatz).rotations, ANSATZE[ansatz].is_real
+    simulator = _simulator(n_qubits, ANSATZE[ansatz], n_circuits, torch.device(device).type)
+    arrays_a_state = 1 if is_real else 2
+    if simulator is walsh:
         arrays = n_circuits * WALSH_ARRAYS
-    elif form == "grouped":
+    elif simulator is grouped:
         is_stored = n_circuits * 2**n_qubits <= grouped.MAX_STORED
         kept, together = (depth, n_circuits) if is_stored else (1, 1)  # states of each circuit, circuits at a time
         arrays = n_circuits * (kept * arrays_a_state + 3) + together * GROUPED_STATES * arrays_a_state
+    elif simulator is folded:
+        arrays = n_circuits * (FOLDED_STATES_PER_LAYER[len(rotations)] * depth * arrays_a_state + 3)
     else:
-        arrays = n_circuits * (FOLDED_STATES_PER_LAYER[n_rotations] * depth * arrays_a_state + 3)
+        arrays = n_circuits * (FUSED_ARRAYS + arrays_a_state) + FUSED_STATES * arrays_a_state
     return arrays * dtype.itemsize * 2**n_qubits
 
 
@@ -188,7 +188,7 @@ def check_memory(
     Raises:
         MemoryError: with the bytes needed and the bytes there are.
     """
-    needed = memory_bytes(n_qubits, depth, n_circuits, ansatz, dtype)
+    needed = memory_bytes(n_qubits, depth, n_circuits, ansatz, dtype, device)
     if needed < CHECKED_FROM_BYTES:
         return
     if device == "cpu":
@@ -231,8 +231,6 @@ def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None 
         tensor([0., 0., 0., 1.])
     """
     flat, batch = flat_angles(angles, ansatz)
-    n_circuits, depth, _, n_qubits = flat.shape
-    check_memory(n_qubits, depth, n_circuits, ansatz, str(angles.device), angles.dtype)
     if torch.compiler.is_compiling():
         p = _traced_forward(flat, ansatz)
     else:

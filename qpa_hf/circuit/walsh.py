@@ -24,18 +24,24 @@ def _hadamard(n_bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return (signs / 2**n_bits).to(device, dtype)
 
 
-@lru_cache(maxsize=32)
-def _signs(depth: int, n_qubits: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return each angle's sign on every basis state as a product of two: (2**a, L * N) and (L * N, 2**b)."""
+@lru_cache(maxsize=64)
+def strings(depth: int, n_qubits: int) -> Tensor:
+    """Return what each angle's rotation flips once the chains are moved to the far right, as bits, (L * N,)."""
     string = 1 << torch.arange(n_qubits - 1, -1, -1)  # (N,) the X of each qubit
-    strings: list[Tensor] = []
+    found: list[Tensor] = []
     for _ in range(depth):
         shift = 1
         while shift < n_qubits:  # the chain: a prefix XOR from the most significant bit
             string = string ^ (string >> shift)
             shift *= 2
-        strings.insert(0, string)  # the first layer passes all chains
-    flat, low_bits = torch.cat(strings), n_qubits - n_qubits // 2
+        found.insert(0, string)  # the first layer passes all chains
+    return torch.cat(found)
+
+
+@lru_cache(maxsize=32)
+def _signs(depth: int, n_qubits: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return each angle's sign on every basis state as a product of two: (2**a, L * N) and (L * N, 2**b)."""
+    flat, low_bits = strings(depth, n_qubits), n_qubits - n_qubits // 2
     halves = []
     for n_bits, part in ((n_qubits // 2, flat >> low_bits), (low_bits, flat & (2**low_bits - 1))):
         index = torch.arange(2**n_bits)

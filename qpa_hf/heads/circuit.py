@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from qpa_hf.circuit.fused import fused
 from qpa_hf.circuit.noise.snapshot import Snapshot
 from qpa_hf.heads.blocks import find_windows, layer_blocks, run_blocks_apart, window_matrices
 from qpa_hf.heads.errors import PauliErrors, confuse
@@ -14,11 +16,17 @@ from qpa_hf.heads.simulation import plan, simulate
 from qpa_hf.heads.states import product_states, rotate, z_signs
 
 
+def _compiled(like: Tensor, n_qubits: int) -> ModuleType | None:
+    """Return the compiled simulation if it can be used."""
+    compiled = fused("numba", "qpa_hf.heads.compiled") if like.device.type == "cpu" else None
+    return compiled if compiled is not None and n_qubits <= compiled.MAX_QUBITS else None
+
+
 def encode(states: Tensor, angles: Tensor, connectivity: int, n_latent: int) -> Tensor:
     """Return what encoders make of a batch of states, exactly.
 
     Args:
-        states: real amplitudes, shape (n_encoders, 2**n_qubits, batch).
+        states: real amplitudes, shape (n_encoders or 1, 2**n_qubits, batch).
         angles: radians, shape (n_encoders, n_layers, blocks of a layer).
         connectivity: see `window_matrices`.
         n_latent: how many qubits are read, from the first on.
@@ -27,10 +35,15 @@ def encode(states: Tensor, angles: Tensor, connectivity: int, n_latent: int) -> 
         Pauli-Z expectations, between -1 and 1, shape (n_encoders, n_latent, batch).
     """
     n_qubits = states.shape[1].bit_length() - 1
-    windows = find_windows(n_qubits, connectivity, angles.shape[1], angles.dtype, angles.device)
     none = states.new_empty(0, states.shape[2])
+    observables = z_signs(n_qubits, n_latent).to(states)
+    if (compiled := _compiled(states, n_qubits)) is not None:
+        layers = (layer_blocks(n_qubits, connectivity),) * angles.shape[1]
+        return compiled.simulate(states, none, angles.flatten(1), layers, observables)
+    windows = find_windows(n_qubits, connectivity, angles.shape[1], angles.dtype, angles.device)
     matrices = window_matrices(angles, n_qubits, connectivity)
-    return simulate(states, none, matrices, z_signs(n_qubits, n_latent).to(states), plan((windows.qubits,), n_qubits))
+    states = states.expand(len(angles), -1, -1)
+    return simulate(states, none, matrices, observables, plan((windows.qubits,), n_qubits))
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,11 @@ class MeasuredCircuit:
             Shape (2**n_measured, batch).
         """
         n_qubits, n_first, n_layers = len(uploads), self.n_reuploads, len(angles)
+        observables = torch.eye(2**self.n_measured).to(uploads).repeat_interleave(2 ** (n_qubits - self.n_measured), 1)
+        if (compiled := _compiled(uploads, n_qubits)) is not None:
+            blocks = layer_blocks(n_qubits, self.connectivity)
+            layers = (None, *[blocks, None] * n_first, *[blocks] * (n_layers - n_first))
+            return compiled.simulate(None, uploads, angles.flatten()[None], layers, observables)[0]
         # A circuit for each layer between uploads, then one for all others.
         between = window_matrices(angles[:n_first, None], n_qubits, self.connectivity).flatten(0, 1)
         after = window_matrices(angles[None, n_first:], n_qubits, self.connectivity)[0]
@@ -67,9 +85,8 @@ class MeasuredCircuit:
             find_windows(n_qubits, self.connectivity, n, angles.dtype, angles.device).qubits
             for n in (1, n_layers - n_first)
         )
-        states = torch.eye(2**self.n_measured).to(uploads).repeat_interleave(2 ** (n_qubits - self.n_measured), 1)
         steps = plan((*[layer] * n_first, rest), n_qubits)
-        return simulate(None, uploads, torch.cat((between, after))[None], states, steps)[0]
+        return simulate(None, uploads, torch.cat((between, after))[None], observables, steps)[0]
 
     def noisy(
         self, uploads: Tensor, angles: Tensor, snapshot: Snapshot, n_trajectories: int, rng: torch.Generator

@@ -113,7 +113,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         how = self.settings
         states = amplitude_states(embeddings, how.n_encoder_qubits, how.constant)
         found = encode(
-            states.expand(how.n_encoders, *states.shape),
+            states[None],
             self.encoder_angles.to(embeddings.dtype),
             how.connectivity,
             how.n_latent_each,

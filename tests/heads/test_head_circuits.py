@@ -13,6 +13,7 @@ from qpa_hf.heads.blocks import layer_blocks, run_blocks_apart
 from qpa_hf.heads.circuit import encode
 from qpa_hf.heads.states import product_states, rotate
 
+pytestmark = pytest.mark.usefixtures("form")
 SHAPES = [(1, 1, 3), (2, 1, 2), (3, 1, 2), (4, 2, 2), (6, 3, 2), (7, 2, 3), (9, 1, 2)]  # qubits, connectivity, layers
 HEADS = {
     "default": {},
