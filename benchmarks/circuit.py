@@ -211,7 +211,7 @@ def plot(rows: list[Row], memory_rows: list[Row], path: Path) -> None:
             points = [(row["n_qubits"], row[key][name]) for row in chosen if row[key].get(name)]
             if points:
                 style = "-" if SIMULATORS[name].has_gradient else ":"
-                panel.plot(*zip(*points, strict=True), style, color=f"C{i}", marker="osv^<>DPX*"[i], label=name)
+                panel.plot(*zip(*points, strict=True), style, color=f"C{i}", marker="osv^<>DPX*h"[i], label=name)
         panel.set(title=title, xlabel="qubits", ylabel=unit, yscale="log")
         panel.grid(alpha=0.3)
     found = {name: line for panel in axes for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}

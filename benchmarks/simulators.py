@@ -17,7 +17,10 @@ from torch import Tensor
 
 from benchmarks.measure import Run
 from qpa_hf.circuit import ANSATZE, grouped, probabilities
+from qpa_hf.circuit.fused import fused
 from qpa_hf.circuit.torchquantum import torchquantum_probabilities
+
+simulation = importlib.import_module("qpa_hf.circuit.probabilities")  # the package's attribute is the function
 
 
 def _gates(angles: Any, ansatz: str) -> Iterator[tuple[str, int, Any]]:
@@ -40,13 +43,30 @@ def ours_forward(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     return lambda: probabilities(angles, ansatz)
 
 
+def in_torch(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
+    """Ours as it is where Numba is not installed."""
+    run = ours(angles, weights, ansatz)
+
+    def without() -> Any:
+        kept, simulation.fused = simulation.fused, lambda *_: None
+        try:
+            return run()
+        finally:
+            simulation.fused = kept
+
+    return without
+
+
 def general(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     """Our path that takes any ansatz, without the forms made for one; complex where the ansatz is."""
     n_qubits, axes = angles.shape[-1], ANSATZE[ansatz].rotations
-    batch = angles.reshape(1, -1, len(axes), n_qubits)
+    batch, form = angles.reshape(1, -1, len(axes), n_qubits), grouped
+    compiled = fused("numba", "qpa_hf.circuit.compiled")
+    if compiled is not None and angles.device.type == "cpu" and n_qubits <= compiled.MAX_QUBITS:
+        form = compiled.gates
 
     def run() -> Tensor:
-        return grouped.backward(batch, grouped.forward(batch, axes)[1], weights[None], axes)
+        return form.backward(batch, form.forward(batch, axes)[1], weights[None], axes)
 
     return run
 
@@ -214,6 +234,7 @@ OURS, FORWARD, GENERAL, TORCHQUANTUM = "ours", "ours, forward", "ours, general p
 LIGHTNING = "PennyLane lightning, raw device"
 SIMULATORS = {
     OURS: Simulator("torch", ours, 32, is_torch=True),
+    "ours, without Numba": Simulator("numba", in_torch, 24, is_torch=True),
     GENERAL: Simulator("torch", general, 24, is_torch=True),
     TORCHQUANTUM: Simulator("torchquantum", torchquantum, is_torch=True),
     "PennyLane default.qubit": Simulator("pennylane", default_qubit, 18, is_torch=True),
