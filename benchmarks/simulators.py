@@ -43,32 +43,31 @@ def ours_forward(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     return lambda: probabilities(angles, ansatz)
 
 
-def in_torch(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
-    """Ours as it is where Numba is not installed."""
-    run = ours(angles, weights, ansatz)
+def _otherwise(name: str, other: Any, run: Run) -> Run:
+    """Return a call in which the package's choice of a form is another one."""
 
-    def without() -> Any:
-        kept, simulation.fused = simulation.fused, lambda *_: None
+    def changed() -> Any:
+        kept = getattr(simulation, name)
+        setattr(simulation, name, other)
         try:
             return run()
         finally:
-            simulation.fused = kept
+            setattr(simulation, name, kept)
 
-    return without
+    return changed
+
+
+def in_torch(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
+    """Ours as it is where Numba is not installed."""
+    return _otherwise("fused", lambda *_: None, ours(angles, weights, ansatz))
 
 
 def general(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     """Our path that takes any ansatz, without the forms made for one; complex where the ansatz is."""
-    n_qubits, axes = angles.shape[-1], ANSATZE[ansatz].rotations
-    batch, form = angles.reshape(1, -1, len(axes), n_qubits), grouped
-    compiled = fused("numba", "qpa_hf.circuit.compiled")
-    if compiled is not None and angles.device.type == "cpu" and n_qubits <= compiled.MAX_QUBITS:
+    compiled, form = fused("numba", "qpa_hf.circuit.compiled"), grouped
+    if compiled is not None and angles.device.type == "cpu" and angles.shape[-1] <= compiled.MAX_QUBITS:
         form = compiled.gates
-
-    def run() -> Tensor:
-        return form.backward(batch, form.forward(batch, axes)[1], weights[None], axes)
-
-    return run
+    return _otherwise("_simulator", lambda *_: form, ours(angles, weights, ansatz))
 
 
 def torchquantum(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
