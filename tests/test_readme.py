@@ -61,7 +61,7 @@ def test_times_are_those_of_the_recorded_run():
     by_size = {(row["ansatz"], row["n_qubits"]): row for row in rows}
     for ansatz, label in (("ry_cnot", "R_Y"), ("rx_cnot", "R_X"), ("rx_rz_cnot", "R_X R_Z")):
         chosen = [by_size[ansatz, n] for n in (5, 7, 10, 12, 14, 16)]
-        for rival in ("TorchQuantum", "PennyLane lightning, raw device"):
+        for rival in ("TorchQuantum", "PennyLane lightning, raw device", "ours, without Numba"):
             ratios = " | ".join(f"{row['over_ours'][rival]['ratio']:.1f}" for row in chosen)
             assert f"| {label} + CNOT: {rival} / ours | {ratios} |" in README
 
