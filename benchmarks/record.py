@@ -22,8 +22,8 @@ from benchmarks.measure import SEED
 
 RESULTS = Path("benchmarks/results")
 PACKAGES = (
-    "torch", "triton", "numba", "numpy", "scipy", "transformers", "peft", "torchquantum", "pennylane", "pennylane_lightning",
-    "qiskit", "qiskit-aer", "qiskit-ibm-runtime", "qpa-hf",
+    "torch", "triton", "numba", "numpy", "scipy", "transformers", "peft", "torchquantum", "pennylane",
+    "pennylane_lightning", "qiskit", "qiskit-aer", "qiskit-ibm-runtime", "qpa-hf",
 )  # fmt: skip
 WIDTH = 150  # of the tables, in characters, where the terminal is narrower
 
