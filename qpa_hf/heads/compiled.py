@@ -232,7 +232,7 @@ class _Simulated(torch.autograd.Function):
         shape = len(angles), observables.shape[1], uploads.shape[1]
         kept, room = Scratch(shape, uploads), Scratch(shape, uploads)
         turns = [turn.contiguous() for x in (uploads / 2, angles / 2) for turn in (x.cos(), x.sin())]
-        _forward(start.contiguous().numpy(), *(turn.numpy() for turn in turns), program, kept.tensor.numpy())
+        _forward(start.detach().contiguous().numpy(), *(turn.numpy() for turn in turns), program, kept.tensor.numpy())
         ctx.save_for_backward(observables, *turns)
         ctx.kept, ctx.program, ctx.n_starts = kept, program, len(start)
         return observables @ torch.square(kept.tensor, out=room.tensor)

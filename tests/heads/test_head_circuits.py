@@ -127,6 +127,13 @@ def test_gradients_of_all_inputs_are_exact(settings):
     assert gradcheck(logits, (embeddings, *head.parameters()))
 
 
+@pytest.mark.parametrize("n_starts", [1, 2])
+def test_gradients_of_first_states_are_exact(n_starts):
+    start = torch.stack([states(3, 2) for _ in range(n_starts)]).requires_grad_()
+    angles = torch.stack([layers(3, 1, 2) for _ in range(2)]).requires_grad_()
+    assert gradcheck(lambda start, angles: encode(start, angles, 1, 3), (start, angles))
+
+
 def test_float32_is_close_to_float64():
     head, embeddings = QuantumHead(384), torch.randn(8, 384)
     single = head(embeddings)
