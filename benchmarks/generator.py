@@ -112,7 +112,8 @@ def alone(kind: str, rank: int, rounds: int, device: str) -> Row:
     The slots' gradients are there before, as a LoRA's would be; the vector of generated values is not counted.
     """
     m = n_values(LLAMA, rank)
-    # Libraries and their thread pools, first: with as few as 17 qubits circuits take the way of many.
+    # Libraries, compiled functions and thread pools, first: from 17 qubits on circuits take the way of many.
+    make(settings(kind, 64), lora_slots([(64, 64)], 4), device)()
     make(settings(kind, 1, n_circuits=1), lora_slots([(2**15 + 1, 2**15)], 2), device)()
     run = make(settings(kind, LLAMA_CHUNK), lora_slots(LLAMA, rank), device)
     peak = peak_bytes(run, device)
