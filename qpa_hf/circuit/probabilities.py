@@ -54,9 +54,7 @@ def _without_autocast(simulate: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _simulator_for(angles: Tensor, ansatz: str) -> ModuleType:
-    # What a compiler knows is memory: a subclass, such as FSDP2's sharded tensors, takes torch operations.
-    device_type = angles.device.type if type(angles) is Tensor else ""
-    return _simulator(angles.shape[-1], ANSATZE[ansatz], len(angles), device_type)
+    return _simulator(angles.shape[-1], ANSATZE[ansatz], len(angles), angles.device.type)
 
 
 @_without_autocast

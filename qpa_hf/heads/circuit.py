@@ -18,8 +18,7 @@ from qpa_hf.heads.states import product_states, rotate, z_signs
 
 def _compiled(like: Tensor, n_qubits: int) -> ModuleType | None:
     """Return the compiled simulation if it can be used."""
-    is_plain = like.device.type == "cpu" and type(like) is Tensor
-    compiled = fused("numba", "qpa_hf.heads.compiled") if is_plain else None
+    compiled = fused("numba", "qpa_hf.heads.compiled") if like.device.type == "cpu" else None
     return compiled if compiled is not None and n_qubits <= compiled.MAX_QUBITS else None
 
 
