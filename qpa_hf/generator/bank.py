@@ -93,10 +93,11 @@ class Bank:
         self.shapes = [torch.Size(shape) for shape in shapes]
         self.basis = basis
         self.is_scaled = is_scaled
-        self.sizes = basis.sizes if basis is not None else [shape.numel() for shape in self.shapes]
         self._clear()
 
     def _clear(self) -> None:
+        self._is_inside = False  # a forward of the whole model runs
+        self._forward_key: Any = None  # its key, from the first reader on
         self._live: list[Tensor] | None = None  # tensors with the generator's graph behind them
         self._live_key: Any = None
         self._constant: list[Tensor] | None = None  # the same values without a graph
@@ -110,7 +111,7 @@ class Bank:
 
     def __getstate__(self) -> dict[str, Any]:
         # A graph can be neither copied nor pickled; values are generated again on the other side.
-        return {name: self.__dict__[name] for name in ("generator", "shapes", "basis", "is_scaled", "sizes")}
+        return {name: self.__dict__[name] for name in ("generator", "shapes", "basis", "is_scaled")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -129,12 +130,14 @@ class Bank:
         if torch.compiler.is_compiling():
             if self._is_measuring():
                 self.generator.draw_anew()
-            self._traced = self._shaped(self.generator(self.sizes))
+            self._traced = self._shaped(self._pieces())
         elif torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
             self._draw_anew()
             # Values without a graph go as well: FSDP2 and ZeRO-3 write new numbers into the parameters of the next
             # step without a version telling so.
             self._live, self._leaves, self._constant = None, {}, None
+        if not torch.compiler.is_compiling():
+            self._is_inside, self._forward_key = True, None
 
     def _draw_anew(self) -> None:
         if not self._is_measuring():
@@ -151,12 +154,14 @@ class Bank:
     def end_forward(self) -> None:
         """Call at the end of a forward of the whole model."""
         self._traced = None
+        if not torch.compiler.is_compiling():
+            self._is_inside = False
 
     def read(self, index: int) -> Tensor:
         """Return slot `index` as a float32 tensor of its shape."""
         if torch.compiler.is_compiling():
             # A part of the model that is compiled by itself does not pass through `begin_forward`.
-            slots = self._traced if self._traced is not None else self._shaped(self.generator(self.sizes))
+            slots = self._traced if self._traced is not None else self._shaped(self._pieces())
             return slots[index]
         if not (torch.is_grad_enabled() and self._is_trainable()):
             return self._unwritten(index)
@@ -198,6 +203,14 @@ class Bank:
         return any(p.requires_grad for p in self.generator.parameters(recurse=False))
 
     def _key(self) -> tuple[Any, ...]:
+        """Return what values are valid for; within a forward of the whole model, found once."""
+        if not self._is_inside:
+            return self._found_key()
+        if self._forward_key is None:
+            self._forward_key = self._found_key()
+        return self._forward_key
+
+    def _found_key(self) -> tuple[Any, ...]:
         tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
         return (self.generator.epoch, *((_Same(t), _version(t), t.requires_grad) for t in tensors))
 
@@ -210,6 +223,9 @@ class Bank:
                 self._counted, generator.n_bases = counted, int(generator.stage)
         return generator.n_bases
 
+    def _pieces(self) -> tuple[Tensor, ...]:
+        return self.generator(self.shapes if self.basis is None else self.basis.generated_shapes)
+
     def _shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         if self.basis is not None:
             n_bases = self._n_bases()
@@ -219,18 +235,17 @@ class Bank:
                     "dataloader)` once, before training."
                 )
             return self.basis.tensors(self.generator.basis, pieces, n_bases)
-        slots = [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
-        if self.is_scaled:
-            scale, shift = self.generator.get_buffer("scale"), self.generator.get_buffer("shift")
-            slots = [slot * scale[i] + shift[i] for i, slot in enumerate(slots)]
-        return slots
+        if not self.is_scaled:
+            return list(pieces)
+        scale, shift = self.generator.get_buffer("scale"), self.generator.get_buffer("shift")
+        return [piece * scale[i] + shift[i] for i, piece in enumerate(pieces)]
 
     def _generate(self) -> tuple[list[Tensor], Any]:
         """Return every slot, and the generator's node in the graph."""
         # The innermost hooks win, so a checkpointed block that happens to read first does not try to recompute the
         # generator as if it were part of that block.
         with saved_tensors_hooks(_unchanged, _unchanged):
-            pieces = self.generator(self.sizes)
+            pieces = self._pieces()
             return self._shaped(pieces), pieces[0].grad_fn
 
     def _generate_live(self) -> list[Tensor]:

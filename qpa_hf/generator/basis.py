@@ -71,9 +71,9 @@ class Basis:
         return sum(shape.numel() for shape in self.buffer_shapes)
 
     @property
-    def sizes(self) -> list[int]:
-        """Numbers of each piece of the generator's vector."""
-        return [self.shapes[i].numel() for i in self.others] + [shape.numel() for shape in self.core_shapes]
+    def generated_shapes(self) -> list[torch.Size]:
+        """Shapes of what the generator's vector holds: slots that belong to no pair, and cores."""
+        return [self.shapes[i] for i in self.others] + self.core_shapes
 
     def views(self, buffer: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Return (A, U) of each pair as views of the buffer."""
@@ -104,16 +104,15 @@ class Basis:
 
         Args:
             buffer: of all stages.
-            pieces: see `sizes`.
+            pieces: tensors of `generated_shapes`.
             n_bases: number of stages whose bases are known; the vector's cores belong to the last of them.
         """
         tensors = [pieces[0]] * len(self.shapes)
         n_others = len(self.others)
         for i, piece in zip(self.others, pieces[:n_others], strict=True):
-            tensors[i] = piece.view(self.shapes[i])
-        cores = (piece.view(shape) for piece, shape in zip(pieces[n_others:], self.core_shapes, strict=True))
+            tensors[i] = piece
         with torch.autocast(buffer.device.type, enabled=False):
-            for pair, (a, u), core in zip(self.pairs, self.views(buffer), cores, strict=True):
+            for pair, (a, u), core in zip(self.pairs, self.views(buffer), pieces[n_others:], strict=True):
                 tensors[pair.a] = a
                 tensors[pair.b] = u @ core if self.n_stages == 1 else _staged(u, core, n_bases)
         return tensors

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qpa_hf.circuit import BACKENDS, check_memory, measured, seeded
 from qpa_hf.generator.features import FEATURES, basis_bits
 from qpa_hf.generator.interpolation import Measured, interpolate
-from qpa_hf.generator.mapping import add_frozen, hidden_layers, one_layer, output_layer
+from qpa_hf.generator.mapping import add_frozen, cut, hidden_layers, output_layer
 from qpa_hf.generator.spec import GeneratorSpec
 
 RECORDED = ("shares", "shares_angles", "shares_draw")  # what a device measured, of which angles, in which draw
@@ -200,25 +200,25 @@ class Generator(nn.Module):
             columns.append(p[:, : spec.n_chunks].t())
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
-    def forward(self, sizes: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+    def forward(self, shapes: Sequence[torch.Size] | None = None) -> tuple[Tensor, ...]:
         """Generate the vector, float32, under no autocast.
 
         Args:
-            sizes: cut it into pieces of so many numbers, `n_values` together; one piece if None. The gradients of
-                pieces are never laid end to end, which saves a copy of the whole vector.
+            shapes: cut it into tensors of `n_values` numbers together; one of one dimension if None. The gradients of
+                tensors are never laid end to end, which saves a copy of the whole vector.
         """
         frozen = [getattr(self, name) for name in self.frozen_names]
-        sizes = sizes or [self.spec.n_values]
+        shapes = shapes or [torch.Size((self.spec.n_values,))]
         if self.spec.source == "direct":
-            return add_frozen(self.values.clone(), frozen).split(list(sizes))
+            return cut(add_frozen(self.values.clone(), frozen), shapes)
         with torch.autocast(self.device.type, enabled=False):
             layers = [(getattr(self, f"w{i}"), getattr(self, f"b{i}")) for i in range(len(self.spec.layer_shapes))]
             hidden = self.features()
             n_chunks, n_features = hidden.shape
-            if self.spec.activation == "none" and n_chunks > n_features + 1:
-                layers = [one_layer(n_features, layers)] if len(layers) > 1 else layers
-            hidden = hidden_layers(hidden, layers[:-1], self.spec.activation)
-            return output_layer(hidden, *layers[-1], frozen, sizes, is_centred=self.spec.start == "authors")
+            is_linear = self.spec.activation == "none" and n_chunks > n_features + 1
+            n_hidden = 0 if is_linear else len(layers) - 1
+            hidden = hidden_layers(hidden, layers[:n_hidden], self.spec.activation)
+            return output_layer(hidden, layers[n_hidden:], frozen, shapes, is_centred=self.spec.start == "authors")
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         # PEFT asks an untrained adapter, too, to load into it: nothing has been measured then.

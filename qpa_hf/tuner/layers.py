@@ -103,9 +103,10 @@ def _generated_class(base: type[nn.Module], names: tuple[str, ...], whole: type[
         refuse_replica(self)
         bank = self.__dict__["_bank"]
         bank.begin_forward()
-        output = base.forward(self, *args, **kwargs)
-        bank.end_forward()
-        return output
+        try:
+            return base.forward(self, *args, **kwargs)
+        finally:
+            bank.end_forward()
 
     namespace: dict[str, Any] = {name: _generated_property(name, base) for name in names}
     namespace |= {"__reduce_ex__": reduce, "_apply": apply}

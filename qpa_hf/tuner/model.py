@@ -150,10 +150,12 @@ class QPAModel(LoraModel):
         banks = [self._banks[name] for name in active if name in self._banks]
         for bank in banks:
             bank.begin_forward()
-        with super()._enable_peft_forward_hooks(*args, **kwargs):
-            yield
-        for bank in banks:
-            bank.end_forward()
+        try:
+            with super()._enable_peft_forward_hooks(*args, **kwargs):
+                yield
+        finally:
+            for bank in banks:
+                bank.end_forward()
 
     def refresh(self) -> None:
         """Generate every adapter anew at its next use; needed only after in-place edits of `.data`."""

@@ -141,6 +141,7 @@ def test_generated_once_without_gradients_until_a_parameter_changes():
         for _ in range(5):
             made.begin_forward()
             made.read(0)
+            made.end_forward()
     assert len(count) == 1
     with torch.no_grad():
         made.generator.b0.add_(1)

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qpa_hf.generator import mapping
-from qpa_hf.generator.mapping import ACTIVATION_FUNCTIONS, hidden_layers, one_layer, output_layer
+from qpa_hf.generator.mapping import ACTIVATION_FUNCTIONS, hidden_layers, output_layer
 
 SIZES = [7, 20, 1, 30, 11]  # slots that begin and end within rows; 69 of 72 numbers
 N_ROWS, CHUNK_SIZE, WIDTH = 9, 8, 3
@@ -17,37 +17,46 @@ def small_blocks(request, monkeypatch):
     monkeypatch.setattr(mapping, "HIDDEN_ROWS", request.param)
 
 
-def operands():
+def drawn(*shapes):
     rng = torch.Generator().manual_seed(0)
-    shapes = [(N_ROWS, WIDTH), (CHUNK_SIZE, WIDTH), (CHUNK_SIZE,)]
     return [torch.randn(shape, dtype=torch.float64, generator=rng).requires_grad_() for shape in shapes]
 
 
+def operands():
+    return drawn((N_ROWS, WIDTH), (CHUNK_SIZE, WIDTH), (CHUNK_SIZE,))
+
+
+def slots_of(hidden, *parameters, frozen=(), is_centred=False):
+    layers = list(zip(parameters[::2], parameters[1::2], strict=True))
+    return output_layer(hidden, layers, frozen, [torch.Size((n,)) for n in SIZES], is_centred)
+
+
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("few_features", [0, 8])
 @pytest.mark.parametrize("is_centred", [False, True])
-def test_output_layer_passes_gradcheck(few_features, is_centred, monkeypatch):
-    monkeypatch.setattr(mapping, "FEW_FEATURES", few_features)
+def test_output_layer_passes_gradcheck(is_centred):
     frozen = [torch.ones(5, dtype=torch.float64), torch.full((30,), 2.0, dtype=torch.float64)]
-    assert torch.autograd.gradcheck(lambda *x: output_layer(*x, frozen, SIZES, is_centred), operands())
+    assert torch.autograd.gradcheck(lambda *x: slots_of(*x, frozen=frozen, is_centred=is_centred), operands())
+
+
+@pytest.mark.parametrize("is_centred", [False, True])
+def test_layers_without_activation_pass_gradcheck(is_centred):
+    layers = drawn((N_ROWS, 2), (4, 2), (4,), (WIDTH, 4), (WIDTH,), (CHUNK_SIZE, WIDTH), (CHUNK_SIZE,))
+    assert torch.autograd.gradcheck(lambda *x: slots_of(*x, is_centred=is_centred), layers)
 
 
 def test_centred_numbers_have_no_mean_and_frozen_ones_keep_theirs():
     frozen = [torch.full((30,), 2.0, dtype=torch.float64)]
-    values = torch.cat(output_layer(*operands(), frozen, SIZES, True))
+    values = torch.cat(slots_of(*operands(), frozen=frozen, is_centred=True))
     assert values.sum().item() == pytest.approx(60)
 
 
-def test_layers_without_activation_are_one_layer():
-    rng = torch.Generator().manual_seed(1)
-    shapes = [((4, 2), (4,)), ((WIDTH, 4), (WIDTH,)), ((CHUNK_SIZE, WIDTH), (CHUNK_SIZE,))]
-    layers = [tuple(torch.randn(s, dtype=torch.float64, generator=rng) for s in pair) for pair in shapes]
-    features = torch.randn(N_ROWS, 2, dtype=torch.float64, generator=rng)
+def test_layers_without_activation_follow_each_other():
+    features, *layers = drawn((N_ROWS, 2), (4, 2), (4,), (WIDTH, 4), (WIDTH,), (CHUNK_SIZE, WIDTH), (CHUNK_SIZE,))
     expected = features
-    for weight, bias in layers:
+    for weight, bias in zip(layers[::2], layers[1::2], strict=True):
         expected = expected @ weight.t() + bias
-    weight, bias = one_layer(2, layers)
-    torch.testing.assert_close(features @ weight.t() + bias, expected, rtol=1e-12, atol=1e-12)
+    got = torch.cat(slots_of(features, *layers))
+    torch.testing.assert_close(got, expected.flatten()[:69], rtol=1e-12, atol=1e-12)
 
 
 def test_slots_are_rows_end_to_end_plus_the_frozen_numbers():
@@ -55,7 +64,7 @@ def test_slots_are_rows_end_to_end_plus_the_frozen_numbers():
     frozen = torch.arange(10, dtype=torch.float64)
     expected = (hidden @ weight.t() + bias).flatten()
     expected[:10] += frozen
-    got = torch.cat(output_layer(hidden, weight, bias, [frozen], SIZES))
+    got = torch.cat(slots_of(hidden, weight, bias, frozen=[frozen]))
     torch.testing.assert_close(got, expected[:69], rtol=0, atol=1e-14)
 
 
@@ -63,9 +72,9 @@ def test_slots_are_rows_end_to_end_plus_the_frozen_numbers():
 @pytest.mark.parametrize("read", [[0], [1, 3], [4], [2, 2]], ids=str)
 def test_slots_that_nobody_reads_have_no_gradient(read):
     gradients = []
-    for layer in (output_layer, lambda h, w, b, *_: (h @ w.t() + b).flatten()[:69].split(SIZES)):
+    for layer in (slots_of, lambda h, w, b: (h @ w.t() + b).flatten()[:69].split(SIZES)):
         inputs = operands()
-        slots = layer(*inputs, [], SIZES)
+        slots = layer(*inputs)
         sum((i + 1) * slots[slot].square().sum() for i, slot in enumerate(read)).backward()
         gradients.append([x.grad for x in inputs])
     for got, expected in zip(*gradients, strict=True):
@@ -94,6 +103,12 @@ def test_recomputed_hidden_layers_have_the_gradients_of_kept_ones(activation):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+def test_many_numbers_in_large_pages_are_those_in_small_ones(monkeypatch):
+    expected = torch.cat([slot.detach() for slot in slots_of(*operands())])
+    monkeypatch.setattr(mapping, "NEW_PAGES_BYTES", 0)
+    assert torch.equal(torch.cat(slots_of(*operands())), expected)
+
+
 class LargestTensor(TorchDispatchMode):
     """Records the most numbers that any operation returned."""
 
@@ -109,8 +124,8 @@ class LargestTensor(TorchDispatchMode):
 def test_backward_never_lays_all_gradients_end_to_end(monkeypatch):
     monkeypatch.setattr(mapping, "BLOCK_VALUES", 64)
     hidden, weight, bias = torch.randn(1000, 3), torch.randn(8, 3).requires_grad_(), torch.randn(8)
-    slots = output_layer(hidden.requires_grad_(), weight, bias, [], [1000] * 8)
-    grads = [torch.ones(1000) for _ in slots]
+    slots = output_layer(hidden.requires_grad_(), [(weight, bias)], [], [torch.Size((10, 100))] * 8)
+    grads = [torch.ones(10, 100) for _ in slots]
     with LargestTensor() as seen:
         torch.autograd.grad(slots, [hidden, weight], grads)
     assert seen.n_values <= 4 * 1000  # inputs with a column of ones, 8000 numbers in the slots
