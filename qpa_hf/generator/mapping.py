@@ -50,14 +50,11 @@ def hidden_layers(features: Tensor, layers: Sequence[Layer], activation: str) ->
     return torch.cat([checkpoint(block, rows, use_reentrant=False, preserve_rng_state=False) for rows in blocks])
 
 
-def add_frozen(values: Tensor, frozen: Sequence[Tensor], start: int = 0) -> Tensor:
-    """Add frozen numbers, laid end to end, to values of which the first has the number `start`, in place."""
-    offset, stop = 0, start + len(values)
+def add_frozen(values: Tensor, frozen: Sequence[Tensor]) -> Tensor:
+    """Add frozen numbers, laid end to end, to the first of the values, in place."""
+    offset = 0
     for part in frozen:
-        first, last = max(start, offset), min(stop, offset + part.numel())
-        if first < last:
-            # In place: the vector may be gigabytes.
-            values[first - start : last - start].add_(part.reshape(-1)[first - offset : last - offset])
+        values[offset : offset + part.numel()].add_(part)  # in place: the vector may be gigabytes
         offset += part.numel()
     return values
 
