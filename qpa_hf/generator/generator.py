@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from qpa_hf.generator.interpolation import Measured, interpolate
 from qpa_hf.generator.mapping import add_frozen, cut, hidden_layers, output_layer
 from qpa_hf.generator.spec import GeneratorSpec
 
+# Settings of a spec that may change between a checkpoint and its next training: how circuits are run and measured.
+MEASURED = ("train_circuit", "backend", "shots", "gradient", "noise", "device", "interpolation")
 RECORDED = ("shares", "shares_angles", "shares_draw")  # what a device measured, of which angles, in which draw
 
 
@@ -226,7 +230,35 @@ class Generator(nn.Module):
             self._recorded_shares()
         super()._save_to_state_dict(*args, **kwargs)
 
+    def get_extra_state(self) -> Tensor:
+        """Return the settings, as JSON in bytes: without them other numbers come from the same parameters."""
+        return torch.tensor(bytearray(json.dumps(self._settings).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Do nothing: what a checkpoint says was checked before its numbers were read."""
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """Return them by their names in a configuration."""
+        settings = {name: value for name, value in asdict(self.spec).items() if name not in MEASURED}
+        return settings | {"init_seed": settings.pop("seed")}
+
+    def _check_settings(self, saved: Tensor) -> None:
+        here = json.loads(json.dumps(self._settings))
+        try:
+            there = json.loads(bytes(saved.to(torch.uint8).tolist()))
+        except ValueError:  # the difference of two checkpoints, for instance
+            return
+        if differing := [name for name in here if there.get(name, here[name]) != here[name]]:
+            pairs = " and ".join(f"`{name}` {there[name]!r} there and {here[name]!r} here" for name in differing)
+            raise ValueError(
+                f"The checkpoint is of a generator with other settings: {pairs}. Load it with `from_pretrained`, or "
+                "build the adapter with its settings."
+            )
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if (saved := state_dict.get(prefix + "_extra_state")) is not None:
+            self._check_settings(saved)
         self.epoch += 1  # FSDP2 gathers the loaded numbers later, and preserves the version when it does
         for name in ("draw", *RECORDED):
             if name in self._buffers:

@@ -77,6 +77,33 @@ def test_same_spec_gives_the_same_bits(spec):
     assert torch.equal(first, Generator(spec)()[0])
 
 
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"ansatz": "rx_cnot"}, "`ansatz` 'rx_cnot' there and 'ry_cnot' here"),
+        ({"features": "authors"}, "`features` 'authors' there and 'standardized' here"),
+        ({"seed": 7}, "`init_seed` 7 there and 0 here"),
+        ({"seed": 7, "start": "authors"}, "`start` 'authors' there and 'identity' here and `init_seed` 7"),
+    ],
+    ids=str,
+)
+def test_numbers_of_a_generator_with_other_settings_are_refused(other, told):
+    generator = Generator(SPEC)
+    before = generator()[0]
+    with pytest.raises(ValueError, match=f"other settings: {told}"):
+        generator.load_state_dict(Generator(replace(SPEC, **other)).state_dict())
+    assert torch.equal(generator()[0], before)
+
+
+@pytest.mark.parametrize("other", [{"shots": 100}, {"noise": "torino"}, {"gradient": "none"}], ids=str)
+def test_circuits_may_be_measured_otherwise_than_before_a_checkpoint(other):
+    measured, ideal = Generator(replace(SPEC, **other)), Generator(SPEC)
+    with torch.no_grad():
+        measured.angles.fill_(1)
+    ideal.load_state_dict(measured.state_dict(), strict=False)
+    assert torch.equal(ideal.angles, measured.angles)
+
+
 def test_bits_do_not_depend_on_threads():
     generator = Generator(replace(PAPER, n_values=400_000))
     threads = torch.get_num_threads()
