@@ -76,6 +76,8 @@ QUALITY = {  # what the README calls an arm of the bench
     "WaveFT 6,000": "WaveFT, larger",
     "VeRA r=64": "VeRA r = 64",
     "VB-LoRA r=1": "VB-LoRA r = 1",
+    "BEFT": "BEFT",
+    "OFT, shared": "OFT, blocks shared",
     "QPA gradient r=20, random": 'QPA r = 20, `source="random"`',
     "QPA gradient r=20, frozen": "QPA r = 20, `train_circuit=False`",
     "gradient, direct 1,200": "cores trained directly",
