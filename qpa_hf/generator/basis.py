@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from qpa_hf.generator.mapping import cut
+
 EXACT_SVD = 1024  # a larger matrix is decomposed by random projection, whose leading vectors are the same
 OVERSAMPLING, POWER_ITERATIONS = 16, 4
 DAMPING = 0.1  # of a second moment, as a share of its mean eigenvalue
@@ -77,8 +79,7 @@ class Basis:
 
     def views(self, buffer: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Return (A, U) of each pair as views of the buffer."""
-        parts = buffer.split([shape.numel() for shape in self.buffer_shapes])
-        shaped = [part.view(shape) for part, shape in zip(parts, self.buffer_shapes, strict=True)]
+        shaped = cut(buffer, self.buffer_shapes)
         return zip(shaped[: len(self.pairs)], shaped[len(self.pairs) :], strict=True)
 
     def place(self, buffer: Tensor, found: Tensor, factors: Sequence[Tensor], stage: int) -> None:

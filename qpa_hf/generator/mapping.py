@@ -206,12 +206,13 @@ def _blocks(
     pieces: list[Tensor] = []
     n_gathered = n_done = 0
     for grad, size in zip((*grads, None), (*sizes, n_chunks * chunk_size - sum(sizes)), strict=True):
-        rest = zero.expand(size) if grad is None else grad.reshape(-1)
-        while len(rest):
-            n_missing = n_values - n_gathered
-            piece, rest = (rest, rest[:0]) if len(rest) <= n_missing else (rest[:n_missing], rest[n_missing:])
-            pieces.append(piece)
-            n_gathered += len(piece)
+        flat = zero.expand(size) if grad is None else grad.reshape(-1)
+        start = 0
+        while start < size:
+            stop = min(size, start + n_values - n_gathered)
+            pieces.append(flat if stop - start == size else flat[start:stop])
+            n_gathered += stop - start
+            start = stop
             if n_gathered == n_values or n_done + n_gathered == n_chunks * chunk_size:
                 block = torch.cat(pieces, out=gathered[:n_gathered]).view(-1, chunk_size)
                 first = n_done // chunk_size

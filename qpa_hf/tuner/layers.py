@@ -102,8 +102,8 @@ def _generated_class(base: type[nn.Module], names: tuple[str, ...], whole: type[
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         refuse_replica(self)
         bank = self.__dict__["_bank"]
-        bank.begin_forward()
         try:
+            bank.begin_forward()
             return base.forward(self, *args, **kwargs)
         finally:
             bank.end_forward()

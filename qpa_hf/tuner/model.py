@@ -148,9 +148,9 @@ class QPAModel(LoraModel):
         # What is merged must be taken out as it was put in, so nothing may change meanwhile.
         active = [] if self._is_merged else self.active_adapters
         banks = [self._banks[name] for name in active if name in self._banks]
-        for bank in banks:
-            bank.begin_forward()
         try:
+            for bank in banks:
+                bank.begin_forward()
             with super()._enable_peft_forward_hooks(*args, **kwargs):
                 yield
         finally:
