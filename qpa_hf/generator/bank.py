@@ -212,7 +212,7 @@ class Bank:
 
     def _found_key(self) -> tuple[Any, ...]:
         tensors = [*self.generator.parameters(recurse=False), *self.generator.buffers(recurse=False)]
-        return (self.generator.epoch, *((_Same(t), _version(t), t.requires_grad) for t in tensors))
+        return (self.generator.epoch, _steps.n, *((_Same(t), _version(t), t.requires_grad) for t in tensors))
 
     def _n_bases(self) -> int:
         """Return how many stages have bases, also where something else than loading has written the buffer."""
