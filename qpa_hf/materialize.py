@@ -67,7 +67,8 @@ def materialize(
         model_or_path: a `PeftModel` with a QPA adapter, or the directory of a native checkpoint (the base model's
             weights are then not needed).
         path: directory to write; None to put plain Parameters back into a module that `generate` has changed.
-        adapter_name: which adapter of the model.
+        adapter_name: which adapter of the model, or of the directory: PEFT keeps each but "default" in a folder of
+            its name.
         record: what the run recorded, for the card; if None, what lies beside a native checkpoint.
 
     Returns:
@@ -89,12 +90,21 @@ def materialize(
         return target
     check_target(target, model_or_path)
     if isinstance(model_or_path, (str, os.PathLike)):
-        plain = _from_folder(Path(model_or_path))
-        record = record or _recorded(model_or_path)
+        folder = _folder_of(Path(model_or_path), adapter_name)
+        plain = _from_folder(folder)
+        record = record or _recorded(folder)
     else:
         plain = _from_model(model_or_path, adapter_name)
     _check_and_write(plain, target, record)
     return target
+
+
+def _folder_of(folder: Path, adapter_name: str) -> Path:
+    if adapter_name in ("default", folder.resolve().name):
+        return folder
+    if not (folder / adapter_name / CONFIG_NAME).is_file():
+        raise ValueError(f"{folder} holds no adapter {adapter_name!r}. Pass the directory of the adapter itself.")
+    return folder / adapter_name
 
 
 def _recorded(folder: str | os.PathLike[str]) -> RunRecord | None:
@@ -183,12 +193,15 @@ def _from_folder(folder: Path) -> Plain:
     slots = slots_of(config.layout)
     bank = build_bank(config, slots)
     own = {k.removeprefix(GENERATOR_PREFIX): v for k, v in weights.items() if k.startswith(GENERATOR_PREFIX)}
-    expected = {key: value.shape for key, value in bank.generator.state_dict().items()}
-    if expected != {key: value.shape for key, value in own.items()}:
+    if _shapes(bank.generator.state_dict()) != _shapes(own):
         raise ValueError(f"The weights in {folder} do not fit its {CONFIG_NAME}. Save or download both again.")
-    bank.generator.load_state_dict(own)
+    bank.generator.load_state_dict(own, strict=False)  # an older checkpoint does not say its settings
     others = {k: v for k, v in weights.items() if not k.startswith(GENERATOR_PREFIX)}
     return Plain(others | tensors_of(bank, slots), _lora_config(config), config)
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in weights.items() if key != "_extra_state"}
 
 
 def _lora_config(config: QPAConfig) -> LoraConfig:

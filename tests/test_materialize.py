@@ -238,6 +238,17 @@ def test_a_link_goes_on_pointing_to_the_adapter(tmp_path):
     assert (tmp_path / "real" / "adapter_model.safetensors").is_file()
 
 
+def test_second_adapter_is_found_in_the_saved_models_folder(tmp_path):
+    two = model()
+    two.add_adapter("b", QPAConfig(r=4, chunk_size=32, target_modules=["k_proj"], **LM))
+    two.save_pretrained(tmp_path / "native")
+    materialize(tmp_path / "native", tmp_path / "plain", adapter_name="b")
+    weights = load_file(tmp_path / "plain" / "adapter_model.safetensors")
+    assert all(".k_proj." in key for key in weights)
+    with pytest.raises(ValueError, match="holds no adapter 'c'"):
+        materialize(tmp_path / "native", tmp_path / "plain", adapter_name="c")
+
+
 def test_unknown_adapter_name_lists_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"It has \['default'\]"):
         materialize(model(), tmp_path / "a", adapter_name="b")

@@ -218,6 +218,28 @@ def test_one_configuration_serves_two_models(tmp_path):
     assert torch.equal(logits(loaded, "llama"), logits(first, "llama"))
 
 
+def test_a_checkpoint_of_other_layers_is_refused(tmp_path):
+    adapted("llama", target_modules=["q_proj"], **LM).save_pretrained(tmp_path)
+    other = adapted("llama", target_modules=["o_proj"], **LM)
+    before = logits(other, "llama")
+    with pytest.raises(ValueError, match="tensors of other names or shapes than this adapter"):
+        other.load_adapter(tmp_path, "default", is_trainable=True)
+    assert torch.equal(logits(other, "llama"), before)
+
+
+def test_initialisation_does_not_depend_on_torchs_default_dtype():
+    drawn = []
+    for dtype in (torch.float32, torch.float64):
+        base = build("llama")
+        torch.set_default_dtype(dtype)
+        try:
+            made = get_peft_model(base, QPAConfig(r=4, chunk_size=32, target_modules=["q_proj"], **LM))
+        finally:
+            torch.set_default_dtype(torch.float32)
+        drawn.append(made.base_model.generated_tensors("default"))
+    assert all(torch.equal(drawn[0][key], drawn[1][key]) for key in drawn[0])
+
+
 def test_an_adapter_made_in_inference_mode_can_be_used():
     with torch.inference_mode():
         model = adapted("llama", target_modules=["q_proj"], **LM)

@@ -55,6 +55,7 @@ class Generator(nn.Module):
     shares: Tensor
     shares_angles: Tensor
     shares_draw: Tensor
+    layout: str | None = None  # stands for the tensors that the vector is cut into, where loading shall compare them
 
     def __init__(
         self,
@@ -241,7 +242,7 @@ class Generator(nn.Module):
     def _settings(self) -> dict[str, Any]:
         """Return them by their names in a configuration."""
         settings = {name: value for name, value in asdict(self.spec).items() if name not in MEASURED}
-        return settings | {"init_seed": settings.pop("seed")}
+        return settings | {"init_seed": settings.pop("seed"), "layout": self.layout}
 
     def _check_settings(self, saved: Tensor) -> None:
         here = json.loads(json.dumps(self._settings))
@@ -250,6 +251,11 @@ class Generator(nn.Module):
         except ValueError:  # the difference of two checkpoints, for instance
             return
         if differing := [name for name in here if there.get(name, here[name]) != here[name]]:
+            if "layout" in differing:
+                raise ValueError(
+                    "The checkpoint generates tensors of other names or shapes than this adapter. Load it with "
+                    "`from_pretrained`, or build the adapter with its `target_modules` and ranks."
+                )
             pairs = " and ".join(f"`{name}` {there[name]!r} there and {here[name]!r} here" for name in differing)
             raise ValueError(
                 f"The checkpoint is of a generator with other settings: {pairs}. Load it with `from_pretrained`, or "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -151,7 +153,7 @@ def initial_values(config: Any, slots: list[Slot]) -> Tensor:
     rng = seeded(config.init_seed, "initialisation")
     parts = []
     for slot in slots:
-        values = torch.empty(slot.shape)
+        values = torch.empty(slot.shape, dtype=torch.float32)  # whatever torch's default is
         if slot.key.endswith(".lora_embedding_B"):
             values.normal_(generator=rng)
         elif config.init_lora_weights == "gaussian":
@@ -186,7 +188,9 @@ def build_bank(config: Any, slots: list[Slot], magnitudes: Mapping[str, Tensor] 
         frozen.append(("magnitude", torch.cat(values), True))
     basis = basis_of(config, slots)
     spec = config.generator_spec(n_generated(config, slots))
-    return cut(Generator(spec, frozen, basis.n_buffer if basis else 0, config.n_stages), config, slots)
+    generator = Generator(spec, frozen, basis.n_buffer if basis else 0, config.n_stages)
+    generator.layout = hashlib.sha256(json.dumps(layout_of(slots)).encode()).hexdigest()[:16]
+    return cut(generator, config, slots)
 
 
 def cut(generator: Generator, config: Any, slots: list[Slot]) -> Bank:

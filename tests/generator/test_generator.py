@@ -176,7 +176,15 @@ def test_generated_once_without_gradients_until_a_parameter_changes():
     assert len(count) == 2
 
 
-@pytest.mark.parametrize("change", ["load_state_dict", "in place"])
+class ThroughData(torch.optim.SGD):
+    """Writes as bitsandbytes' optimizers do: no version counts it."""
+
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            parameter.data.add_(0.5)
+
+
+@pytest.mark.parametrize("change", ["load_state_dict", "in place", "optimizer"])
 @pytest.mark.parametrize("grad", [True, False])
 def test_no_stale_value_after(change, grad):
     made = bank()
@@ -185,6 +193,8 @@ def test_no_stale_value_after(change, grad):
         with torch.no_grad():
             if change == "load_state_dict":
                 made.generator.load_state_dict({k: v + 0.5 for k, v in made.generator.state_dict().items()})
+            elif change == "optimizer":
+                ThroughData(made.generator.parameters(), lr=1).step()
             else:
                 made.generator.w0.add_(0.5)
         after = made.read(0)
