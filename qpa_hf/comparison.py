@@ -19,11 +19,12 @@ from transformers import AutoConfig
 
 from qpa_hf.checkpoint import write_text
 from qpa_hf.training.data import TextData, read_data
-from qpa_hf.training.run import claim, fit, forget, load_tokenizer
-from qpa_hf.training.settings import RunSettings, check_names
+from qpa_hf.training.folder import begun, claim, discard
+from qpa_hf.training.run import TrainingError, fit, load_tokenizer
+from qpa_hf.training.settings import RunSettings, check_least, check_names
 
 # What ends a run that a model or a rate cannot have, and not the comparison.
-NOT_RUN = (ValueError, TypeError, AttributeError, NotImplementedError, KeyError)
+NOT_RUN = (TrainingError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 FEWEST_SEEDS = 3  # a bootstrap interval of two differences is no more than the two
 DEVELOPMENT_SHARE = 8  # one training block in so many, the last ones, serves to choose the learning rates
@@ -178,7 +179,7 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
     """Run every arm: first each learning rate once, on a part of the training text, then the best one with each seed.
 
     Every finished run is a JSON file of its own in `folder/runs`, which is not run again. With `is_fresh`, an earlier
-    comparison is removed once settings and text have been found good. A learning rate that an arm cannot be trained at
+    comparison is removed once a run has finished. A learning rate that an arm cannot be trained at
     is no choice for it; an arm without any, or that diverges with some seed, is left out, with the reason.
 
     Raises:
@@ -186,19 +187,26 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
         FileExistsError: if the folder holds a comparison with other settings.
     """
     check_names(options.arms, ARMS, "A comparison", "arm")
+    for rate in options.rates:
+        check_least("learning_rate", rate)
     data = read_data(settings.data, load_tokenizer(settings.model))
     if len(data.train) < 2:
         raise ValueError(
             "The training text fills one block, and a comparison needs another one to choose learning rates on. Use "
             "more text or a smaller `data.block_length`."
         )
-    if is_fresh:
-        forget(folder)
-    claim(folder, settings, data)
+    with begun(folder, is_fresh):
+        claim(folder, settings, data)
+        result = _run(settings, data, folder, options)
+    write_text(folder / "comparison.json", json.dumps(result.to_dict(), indent=2) + "\n")
+    return result
+
+
+def _run(settings: RunSettings, data: TextData, folder: Path, options: Options) -> Comparison:
     n_development = max(1, len(data.train) // DEVELOPMENT_SHARE)
     tuning = TextData(data.train[:-n_development], data.train[-n_development:], data.name, "development")
     result = Comparison([])
-    for arm in options.arms or ARMS:
+    for arm in dict.fromkeys(options.arms or ARMS):
         runs, scores, reason = _Runs(arm, settings, folder), dict[float, float](), ""
         for rate in options.rates:
             try:
@@ -228,7 +236,6 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
     if not result.rows:
         arm, reason = next(iter(result.left_out.items()))
         raise ValueError(f"No arm can be run; {arm}: {reason}")
-    write_text(folder / "comparison.json", json.dumps(result.to_dict(), indent=2) + "\n")
     return result
 
 
@@ -261,4 +268,5 @@ class _Runs:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(result) + "\n")
+        discard(self.folder)
         return result

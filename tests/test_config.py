@@ -48,6 +48,8 @@ BAD_VALUES = [
     ({"mapping_widths": (True,)}, ValueError, r"`mapping_widths`=\(True,\)"),
     ({"init_seed": -1}, ValueError, r"`init_seed`=-1"),
     ({"save_init": 1}, TypeError, r"`save_init`=1"),
+    ({"use_dora": "abc"}, TypeError, r"`use_dora`='abc' is not a truth value"),
+    ({"exclude_modules": 5}, ValueError, r"`exclude_modules`=5 is not allowed. Set it to a name or a list of names"),
     ({"chunksize": 8}, TypeError, r"unexpected keyword argument 'chunksize'. Did you mean `chunk_size`"),
     ({"init_lora_weights": "pissa"}, ValueError, r"`init_lora_weights`='pissa'.*Use True or 'gaussian'"),
     ({"init_lora_weights": "olora"}, ValueError, r"'olora'"),

@@ -13,6 +13,7 @@ from qpa_hf.cli import adapters, plan, runs
 from qpa_hf.hub import HubError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+RESUMED = {"train", "compare"}  # commands that keep what they have done
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
@@ -38,7 +39,9 @@ def main() -> None:
         _stop(error, FAILED)
     except SystemExit as ended:  # which Typer makes of Ctrl-C
         if ended.code == INTERRUPTED:
-            print("Interrupted. The same command goes on where this one stopped.", file=sys.stderr)
+            does_resume = not RESUMED.isdisjoint(sys.argv[1:2])
+            goes_on = " The same command, without --fresh, goes on from what is saved." if does_resume else ""
+            print(f"Interrupted.{goes_on}", file=sys.stderr)
         raise
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
@@ -21,27 +19,29 @@ from transformers import (
     PrinterCallback,
     ProgressCallback,
     Trainer,
+    TrainerCallback,
     TrainerState,
     TrainingArguments,
     default_data_collator,
     set_seed,
 )
 
-from qpa_hf.checkpoint import check_folder, write_text
+from qpa_hf.checkpoint import check_folder
 from qpa_hf.evaluation import perplexity
 from qpa_hf.materialize import materialize
 from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallback
 from qpa_hf.training.data import TextData, read_data
+from qpa_hf.training.folder import begun, claim, discard
 from qpa_hf.training.settings import RunSettings
 from qpa_hf.tuner import QPAConfig, initialize_basis
 from qpa_hf.tuner.refusals import first_sentence, naming_layers
 
-SETTINGS_NAME = "run.yaml"
 STATE_NAME = "trainer_state.json"
-PICTURES = {"loss.png", "probabilities.png", "singular_values.png", "comparison.png"}
-# What a run or a comparison writes into its folder.
-OF_A_RUN = {SETTINGS_NAME, "checkpoints", "native", "adapter", "runs", "scratch", "comparison.json"} | PICTURES
+
+
+class TrainingError(RuntimeError):
+    """A run failed when it had begun to train, which its settings alone did not show."""
 
 
 @dataclass(frozen=True)
@@ -105,67 +105,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def claim(folder: Path, settings: RunSettings, data: TextData) -> None:
-    """Write the settings into the run's folder, or see that they and the text are those of the run to be resumed.
-
-    Settings of a run that never wrote anything else, because they were refused later on, are written over.
-
-    Raises:
-        FileExistsError: if the folder holds a run with other settings or on another text, or other files.
-        NotADirectoryError: if it is a file, or lies below one.
-    """
-    for place in (folder, *folder.parents):
-        if place.is_file():
-            raise NotADirectoryError(f"{place} is a file. Pass a folder to write the run to.")
-    text, path = settings.to_yaml(), folder / SETTINGS_NAME
-    tokens = f"# SHA-256 of the tokens: {_digest(data)}\n"
-    others = [p for p in folder.rglob("*") if p.is_file() and p != path]
-    if path.is_file() and others:
-        known = path.read_text(encoding="utf-8")
-        if known != tokens + text:
-            what = "with other settings"
-            if known.endswith(text):
-                what = "on another text (its files have changed, or an older version wrote it)"
-            raise FileExistsError(
-                f"{folder} holds a run {what}: see {path}. Choose another output folder, or pass --fresh to start "
-                "anew in this one."
-            )
-        return
-    if others:
-        raise FileExistsError(f"{folder} is not empty and holds no run. Choose another output folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, tokens + text)
-
-
-def _digest(data: TextData) -> str:
-    found = hashlib.sha256()
-    for blocks in (data.train, data.validation):
-        found.update(str(tuple(blocks.shape)).encode())
-        found.update(blocks.contiguous().numpy().data)
-    return found.hexdigest()
-
-
-def forget(folder: Path) -> None:
-    """Remove a run, and nothing that is not one.
-
-    Raises:
-        FileExistsError: if the folder holds something else, too; nothing is removed then.
-    """
-    found = list(folder.iterdir()) if folder.is_dir() else []
-    if found and not (folder / SETTINGS_NAME).is_file():
-        raise FileExistsError(f"{folder} holds no run, so it is not removed. Choose another output folder.")
-    if others := sorted(path.name for path in found if path.name not in OF_A_RUN):
-        raise FileExistsError(
-            f"{folder} holds {others[0]}, which is no part of a run, so nothing is removed. Move it away, or choose "
-            "another output folder."
-        )
-    for path in found:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path, **training: Any) -> Finished:
     """Train one adapter of any kind on the run's base model and text.
 
@@ -205,7 +144,10 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         if config.n_stages > 1:
             trainer.add_callback(RefreshBasisCallback(batches))
     before = perplexity(model, data.validation, progress=True)
-    train_or_resume(trainer, last_checkpoint(folder))
+    try:
+        train_or_resume(trainer, last_checkpoint(folder))
+    except (ValueError, TypeError) as error:
+        raise TrainingError(str(error)) from error
     return Finished(trainer, before, perplexity(model, data.validation, progress=True))
 
 
@@ -235,8 +177,9 @@ def train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
         return
     _say(f"The training has ended before, at {checkpoint}; nothing is trained.")
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-    model: Any = trainer.model
-    model.load_adapter(best or checkpoint, "default", is_trainable=True)
+    newest, model = Path(checkpoint), cast(Any, trainer.model)
+    # Trainer's path of the best one leads from where the run was started.
+    model.load_adapter(str(newest.with_name(Path(best).name)) if best else checkpoint, "default", is_trainable=True)
     trainer.state = state
 
 
@@ -284,19 +227,19 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
     """Run the settings: `native/` and `adapter/` in `folder` are the generator and the plain LoRA adapter.
 
     Called again with the same settings, it resumes an interrupted run; with `is_fresh`, an earlier run is removed once
-    settings and text have been found good.
+    the new one has taken a step.
 
     Raises:
         FileExistsError, FileNotFoundError, ValueError, TypeError: for settings, text or a folder that will not do,
             before anything is trained.
+        TrainingError: if the training fails, by diverging for instance.
     """
     config = settings.adapter_config()
     data = read_data(settings.data, load_tokenizer(settings.model))
-    if is_fresh:
-        forget(folder)
-    claim(folder, settings, data)
-    callbacks = [CircuitMetricsCallback(per_layer=False)]
-    finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
+    with begun(folder, is_fresh):
+        claim(folder, settings, data)
+        callbacks = [CircuitMetricsCallback(per_layer=False), _DiscardEarlier(folder)]
+        finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
     if _is_written(folder):
         return finished
     record = _record(finished, settings, data)
@@ -304,6 +247,16 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
     add_record(folder / "native", record)
     materialize(finished.model, folder / "adapter", record=record)
     return finished
+
+
+class _DiscardEarlier(TrainerCallback):
+    """Removes the run that a new one replaces as soon as that has taken a step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        discard(self.folder)
 
 
 def _is_written(folder: Path) -> bool:

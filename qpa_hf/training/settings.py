@@ -17,7 +17,16 @@ from qpa_hf.tuner import QPAConfig
 
 RECIPES = {path.stem: path for path in sorted(Path(__file__).with_name("recipes").glob("*.yaml"))}
 # What a run decides for itself: where it writes, and when.
-OURS = ("output_dir", "do_train", "do_eval", "do_predict", "push_to_hub", "hub_token", "remove_unused_columns")
+OURS = (
+    "output_dir",
+    "do_train",
+    "do_eval",
+    "do_predict",
+    "push_to_hub",
+    "hub_token",
+    "remove_unused_columns",
+    "save_only_model",
+)
 LEAST = {  # which torch would find out after the model is loaded
     "learning_rate": 0,
     "per_device_train_batch_size": 1,
@@ -89,7 +98,10 @@ class RunSettings:
             ValueError, TypeError: for fields that `QPAConfig` refuses.
         """
         settings = {"task_type": "CAUSAL_LM"} | self.adapter
-        if settings.pop("paper", False):
+        is_papers = settings.pop("paper", False)
+        if not isinstance(is_papers, bool):
+            raise TypeError(f"`adapter.paper`={is_papers!r} is not a truth value. Set it to true or false.")
+        if is_papers:
             return QPAConfig.paper(**settings)
         return QPAConfig(**settings)
 
@@ -238,7 +250,18 @@ def _checked(values: dict[str, Any]) -> RunSettings:
 
 def _check_adapter(run: RunSettings) -> None:
     """Refuse what the adapter's configuration refuses, before anything is loaded, and what such a run cannot train."""
-    config, n_steps = run.adapter_config(), run.training.get("max_steps", -1)
+    config, n_steps, n_epochs = (
+        run.adapter_config(),
+        run.training.get("max_steps", -1),
+        run.training["num_train_epochs"],
+    )
+    if config.inference_mode:
+        raise ValueError("`adapter.inference_mode`=True is not allowed: such a run trains. Leave it out.")
+    if n_steps == 0 or n_steps < 0 and not n_epochs > 0:
+        raise ValueError(
+            f"`training.max_steps`={n_steps} and `training.num_train_epochs`={n_epochs} leave nothing to train. Set "
+            "one of them above 0."
+        )
     if config.task_type != "CAUSAL_LM":
         raise ValueError(
             f"`adapter.task_type`={config.task_type!r} is not allowed: such a run trains causal language models. "
@@ -251,14 +274,21 @@ def _check_adapter(run: RunSettings) -> None:
         )
 
 
+def check_least(name: str, value: Any) -> None:
+    """Raise ValueError if a number of `TrainingArguments` is infinite or too small; another kind of value is left."""
+    least = LEAST[name]
+    if isinstance(value, int | float) and not least <= value < math.inf:
+        raise ValueError(f"`training.{name}`={value!r} is not allowed. Set it to a finite number from {least} on.")
+
+
 def _check_kinds(training: Mapping[str, Any]) -> None:
     """Refuse a text for a number or a yes or no: `TrainingArguments` would find out after the model is loaded."""
-    for name, least in LEAST.items():
-        value = training.get(name)
-        if isinstance(value, int | float) and not least <= value < math.inf:
-            raise ValueError(f"`training.{name}`={value!r} is not allowed. Set it to a finite number from {least} on.")
+    for name in LEAST:
+        check_least(name, training.get(name))
     for f in fields(TrainingArguments):
-        value = training.get(f.name)
+        value = training.get(f.name, f.default)
+        if value is None and isinstance(f.default, int | float):
+            raise ValueError(f"`training.{f.name}`=null is not allowed. Set it to a value, or leave it out.")
         if isinstance(value, float) and f.type is int:
             raise ValueError(f"`training.{f.name}`={value!r} is not allowed. Set it to a whole number.")
         if isinstance(value, str) and isinstance(f.default, bool | int | float):

@@ -27,6 +27,7 @@ CHOICES = {
     "gradient": (None, *ESTIMATORS),
     "noise": (None, *DEVICES),
     "interpolation": tuple(INTERPOLATIONS),
+    "bias": ("none", "all", "lora_only"),
 }
 EXCLUSIVE: tuple[tuple[str, str, str, Any, str], ...] = (  # a setting's value, and what it needs another one to be
     ("basis", "gradient", "start", "identity", "cores must be zero at the start"),
@@ -49,17 +50,10 @@ LORA: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "a dictionary of numbers by module name",
         lambda value: not value or isinstance(value, dict) and all(map(_is_number, value.values())),
     ),
-    "target_modules": (
-        "a name, a list of names, or 'all-linear'",
-        lambda value: (
-            value is None
-            or isinstance(value, str)
-            or isinstance(value, (list, tuple, set))
-            and all(isinstance(name, str) for name in value)
-        ),
-    ),
+    "target_modules": ("a name, a list of names, or 'all-linear'", lambda value: _is_names(value)),
+    "exclude_modules": ("a name or a list of names", lambda value: _is_names(value)),
 }
-FLAGS = ("use_basis_bits", "train_circuit", "save_init")
+FLAGS = ("use_basis_bits", "train_circuit", "save_init", "use_dora", "use_rslora", "fan_in_fan_out", "lora_bias")
 FAKES = tuple(FAKE_MACHINES)
 
 
@@ -69,6 +63,11 @@ def _is_number(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _is_names(value: Any) -> bool:
+    is_list = isinstance(value, (list, tuple, set)) and all(isinstance(name, str) for name in value)
+    return value is None or isinstance(value, str) or is_list
 
 
 def check(config: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from qpa_hf import comparison
 from qpa_hf.comparison import ARMS, Comparison, Row
+from qpa_hf.training.run import TrainingError
 from qpa_hf.training.settings import read_settings
 
 ARMS_RUN = ("LoRA r=1", "QPA", "QPA, random numbers")
@@ -37,6 +38,18 @@ def test_unknown_arm_is_refused_with_the_nearest(qpa, tiny, tmp_path):
     assert "Did you mean `VeRA`" in result.err
 
 
+@pytest.mark.parametrize("rate", ["-1", "nan"])
+def test_rate_that_cannot_be_is_refused_before_any_run(rate, qpa, tiny, tmp_path):
+    result = qpa("compare", "--output", tmp_path / "c", *tiny, "--arm", "LoRA r=1", "--rate", rate)
+    assert (result.code, "`training.learning_rate`=" in result.err) == (2, True)
+    assert not (tmp_path / "c").exists()
+
+
+def test_arm_that_is_named_twice_is_one_row(qpa, tiny, tmp_path):
+    arms = ["--arm", "LoRA r=1", "--arm", "LoRA r=1", "--rate", "1e-2", "--set", "training.max_steps=1"]
+    assert len(json.loads(qpa("compare", "--output", tmp_path, *tiny, *arms, "--json").out)["rows"]) == 1
+
+
 def test_arm_that_does_not_fit_the_model_is_left_out_with_its_reason(qpa, tiny, tmp_path, monkeypatch):
     def refuse(settings, seed):
         raise ValueError("no such layers")
@@ -50,7 +63,7 @@ def test_arm_that_does_not_fit_the_model_is_left_out_with_its_reason(qpa, tiny, 
 def test_a_rate_at_which_an_arm_diverges_is_no_choice(qpa, tiny, tmp_path, monkeypatch):
     def diverging(*args, learning_rate, **kwargs):
         if learning_rate > 1:
-            raise ValueError("`angles` has NaN")
+            raise TrainingError("`angles` has NaN")
         return fit(*args, learning_rate=learning_rate, **kwargs)
 
     fit = comparison.fit

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from qpa_hf import generate
 from qpa_hf.demo.arms import BASE
 from qpa_hf.evaluation import perplexity, text_blocks
-from qpa_hf.training import read_data, read_settings, run
+from qpa_hf.training import folder, read_data, read_settings, run
 
 
 def weights(folder):
@@ -37,7 +37,8 @@ def test_same_command_resumes_to_the_same_bits(qpa, tiny, tmp_path, monkeypatch)
     qpa("train", "--output", tmp_path / "whole", *options)
     callback = run.QuietProgress
     monkeypatch.setattr(run, "QuietProgress", _interrupted_after(3))
-    assert qpa("train", "--output", tmp_path / "parts", *options).code == 130
+    stopped = qpa("train", "--output", tmp_path / "parts", *options)
+    assert (stopped.code, "The same command, without --fresh, goes on" in stopped.err) == (130, True)
     monkeypatch.setattr(run, "QuietProgress", callback)
     assert qpa("train", "--output", tmp_path / "parts", *options).code == 0
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
@@ -87,6 +88,13 @@ REFUSALS = {
         "leaves no step",
     ),
     "layers that are not there": (["--set", "adapter.target_modules=[nope]"], "Choose from its c_attn, c_fc, c_proj"),
+    "null for a number": (["--set", "training.max_steps=null"], "`training.max_steps`=null is not allowed"),
+    "no step": (["--set", "training.max_steps=0"], "leave nothing to train"),
+    "no epoch": (["--set", "training.max_steps=-1", "--set", "training.num_train_epochs=0"], "leave nothing to train"),
+    "checkpoints without an optimizer": (["--set", "training.save_only_model=true"], "no field `save_only_model`"),
+    "an adapter that does not train": (["--set", "adapter.inference_mode=true"], "such a run trains"),
+    "text for the paper's generator": (["--set", "adapter.paper=abc"], "`adapter.paper`='abc' is not a truth value"),
+    "unknown bias": (["--set", "adapter.bias=foo"], "`bias`='foo' is not known"),
     "value out of range": (["--set", "adapter.circuit_depth=0"], "whole number of at least 1"),
 }
 
@@ -228,7 +236,48 @@ def test_a_fresh_start_removes_a_run_only_once_the_new_one_is_found_good(qpa, ti
     assert (refused.code, "notes.txt, which is no part of a run" in refused.err) == (2, True)
     assert (tmp_path / "native").is_dir()
     (tmp_path / "notes.txt").unlink()
+    late = ("--set", "adapter.target_modules=[typo]")
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny, *late).code == 2
+    assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)
     assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--set", "adapter.r=4").code == 0
+    assert not {path.name for path in tmp_path.iterdir()} & {"earlier", "discarded"}
+    assert {4} == {min(tensor.shape) for tensor in weights(tmp_path).values()}
+
+
+@pytest.mark.parametrize("cut_off_at", [0, 1, 2])
+def test_killed_fresh_start_gives_the_earlier_run_back(cut_off_at, tmp_path):
+    (tmp_path / "run.yaml").write_text("old", encoding="utf-8")
+    (tmp_path / "native").mkdir()
+    (tmp_path / "native" / "weights").write_text("old", encoding="utf-8")
+    before = _texts(tmp_path)
+    start = folder.begun(tmp_path, is_fresh=True)
+    start.__enter__()  # and killed, so that nothing is done at the end
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "run.yaml").write_text("new", encoding="utf-8")
+    for name in ("run.yaml", "native")[:cut_off_at]:  # when it was being put back
+        (tmp_path / "earlier" / name).replace(tmp_path / name)
+    with folder.begun(tmp_path, is_fresh=False):
+        assert _texts(tmp_path) == before
+
+
+def _texts(place):
+    return {path.relative_to(place): path.read_text(encoding="utf-8") for path in place.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_diverges_is_a_failure_and_no_bad_input(qpa, tiny, tmp_path):
+    result = qpa("train", "--output", tmp_path, *tiny, "--set", "training.learning_rate=1e8")
+    assert (result.code, "Lower the learning rate" in result.err) == (1, True)
+
+
+def test_best_checkpoint_is_found_where_the_run_was_moved_to(qpa, tiny, tmp_path, monkeypatch):
+    best = ("load_best_model_at_end=true", "save_steps=1", "eval_steps=1", "save_total_limit=4")
+    options = [*tiny, *(word for setting in best for word in ("--set", f"training.{setting}"))]
+    monkeypatch.chdir(tmp_path)
+    assert qpa("train", "--output", "run", *options).code == 0
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").rename(tmp_path / "elsewhere" / "run")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert qpa("train", "--output", "run", *options).code == 0
 
 
 def test_a_checkpoint_cut_off_by_a_full_disk_is_passed_over(tmp_path):
