@@ -221,8 +221,3 @@ def put_back_entries(entries: nn.ParameterDict, parameters: dict[str, nn.Paramet
     del entries.__dict__["_readers"]
     entries.__class__ = nn.ParameterDict
     _register(entries, parameters)
-
-
-def shares_storage(tensor: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are views of one storage, on any device (meta tensors have no address to compare)."""
-    return torch._C._is_alias_of(tensor, other)  # type: ignore[attr-defined]

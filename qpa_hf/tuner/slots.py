@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qpa_hf.circuit import seeded
 from qpa_hf.generator import Bank, Basis, Generator, Pair
-from qpa_hf.tuner.layers import Reader, replace_entry, replace_parameters, shares_storage
+from qpa_hf.tuner.layers import Reader, replace_entry, replace_parameters
 
 PREFIX = "base_model.model."
 
@@ -70,9 +70,10 @@ def _parameters(model: nn.Module, adapter_name: str) -> Iterator[tuple[str, nn.P
 def collect(model: nn.Module, adapter_name: str) -> list[Target]:
     """Return the adapter's Parameters in the generator's order: those with a frozen part below them come first."""
     targets: list[Target] = []
+    owners: dict[int, str] = {}  # by storage: meta tensors have no address to compare
     for key, parameter, layer, container, name in _parameters(model, adapter_name):
-        twin = next((t for t in targets if shares_storage(t.parameter, parameter)), None)
-        slot = Slot(key, tuple(parameter.shape), twin.slot.key if twin else None)
+        owner = owners.setdefault(parameter.untyped_storage()._cdata, key)
+        slot = Slot(key, tuple(parameter.shape), None if owner == key else owner)
         targets.append(Target(slot, parameter, layer, container, name))
     order = {"init": 0, "magnitude": 1, None: 2}
     return sorted(targets, key=lambda target: order[target.slot.frozen_part])
