@@ -159,7 +159,7 @@ def plan(
         sized = copy.copy(config)
         sized.chunk_size = chunk_size
         sized.__post_init__()
-        rows.append(_row(sized, own_slots(slots), n_target, n_steps))
+        rows.append(_row(sized, slots, n_target, n_steps))
     return Plan(rows)
 
 
@@ -204,13 +204,18 @@ def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tup
             factors = [slot for slot in slots if slot.key.endswith(last)]
             slots += [Slot(s.key.replace(last, ".lora_magnitude_vector"), (s.shape[0],)) for s in factors]
     layers = {id(m): m for m in peft_model.modules() if isinstance(m, LoraLayer)}
-    weights = {id(p): p.numel() for layer in layers.values() for p in layer.get_base_layer().parameters()}
+    weights = {id(p): _n_weights(layer, p) for layer in layers.values() for p in layer.get_base_layer().parameters()}
     return slots, sum(weights.values())
+
+
+def _n_weights(layer: Any, parameter: Tensor) -> int:
+    """Return the numbers of a parameter, also where bitsandbytes has packed two of a weight into a byte."""
+    return parameter.numel() if parameter.is_floating_point() else layer.in_features * layer.out_features
 
 
 def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_steps: int) -> PlanRow:
     spec = config.generator_spec(n_generated(config, slots))
-    n_lora = sum(math.prod(slot.shape) for slot in slots)
+    n_lora = _n_numbers(own_slots(slots))
     basis = basis_of(config, slots)
     kept = (
         spec.n_free
@@ -220,8 +225,8 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_steps: int) -> P
         + spec.n_angles
         + (basis.n_buffer if basis else 0)
     )
-    if config.start == "identity" and config.save_init:
-        kept += sum(math.prod(slot.shape) for slot in generated_slots(config, slots) if slot.frozen_part)
+    saved = ("init", "magnitude") if config.start == "identity" and config.save_init else ("magnitude",)
+    kept += _n_numbers([slot for slot in generated_slots(config, slots) if slot.frozen_part in saved])
     n_trainable = config.n_stages * spec.n_trainable
     states = 2**spec.n_qubits * spec.n_circuits
     has_circuit = spec.source == "circuit"
@@ -250,8 +255,12 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_steps: int) -> P
         generator_flops=circuit_flops + mapping_flops,
         generator_bytes=circuit_bytes + FLOAT_BYTES * (2 * hidden + 2 * (n_lora if basis else spec.n_values)),
         native_bytes=FLOAT_BYTES * kept,
-        materialized_bytes=FLOAT_BYTES * n_lora,
+        materialized_bytes=FLOAT_BYTES * _n_numbers(slots),  # tied ones are written, too
     )
+
+
+def _n_numbers(slots: Sequence[Slot]) -> int:
+    return sum(math.prod(slot.shape) for slot in slots)
 
 
 def _circuit_bytes(spec: GeneratorSpec) -> int:

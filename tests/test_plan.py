@@ -5,9 +5,11 @@ from helpers import adapted
 from models import build
 from test_config import PAPER_COUNTS
 from test_peft_contract import CASES
+from torch import nn
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
-from qpa_hf import QPAConfig, plan
+from qpa_hf import QPAConfig, materialize, plan
+from qpa_hf.checkpoint import read_weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -36,6 +38,41 @@ def test_plan_agrees_with_the_model(case):
     (row,) = plan(config, build(name)).rows
     trained = sum(p.numel() for p in model.base_model.lora_qpa.parameters() if p.requires_grad)
     assert (row.n_trainable, row.n_values, row.n_qubits) == (trained, spec.n_values, spec.n_qubits)
+
+
+FILES = {
+    "tied": CASES["tied"],
+    "DoRA": CASES["dora"],
+    "DoRA from the seed": ("llama", CASES["dora"][1] | {"save_init": False}),
+    "DoRA, the authors' start": ("llama", CASES["dora"][1] | {"start": "authors"}),
+    "seed only": CASES["seed only"],
+    "gradient basis, dora": CASES["gradient basis, dora"],
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_files_have_the_planned_sizes(case, tmp_path):
+    name, settings = FILES[case]
+    model = adapted(name, **settings)
+    (row,) = plan(model.peft_config["default"], build(name)).rows
+    model.save_pretrained(tmp_path / "native")
+    materialize(model, tmp_path / "plain")
+    found = [
+        sum(tensor.nbytes for tensor in read_weights(tmp_path / kind).values() if tensor.is_floating_point())
+        for kind in ("native", "plain")
+    ]
+    assert found == [row.native_bytes, row.materialized_bytes]
+
+
+def test_packed_weights_are_counted_one_by_one():
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes, which packs weights, is not installed")
+    packed = nn.Sequential(bitsandbytes.nn.Linear4bit(64, 64, bias=False).to("cpu"))
+    assert packed[0].weight.numel() == 64 * 64 / 2
+    rows = [
+        plan(QPAConfig(r=4, target_modules=["0"]), model).rows[0]
+        for model in (packed, nn.Sequential(nn.Linear(64, 64, bias=False)))
+    ]
+    assert rows[0].percent_of_target == rows[1].percent_of_target
 
 
 def test_stages_count_together():
