@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,14 @@ def optimize_angles(
 
     Raises:
         TypeError: if `model` is no PEFT model with a QPA adapter of that name.
-        ValueError: for an unknown method, too few evaluations, a control without circuits or with frozen ones, or a
-            loss that is not finite.
+        ValueError: for an unknown method, too few evaluations, a step that is not above 0, a control without circuits
+            or with frozen ones, a mapping model that gives only zeros, or a loss that is not finite.
         RuntimeError: if several processes train together.
     """
     generator = generator_to_optimize(model, method, max_evaluations, adapter_name)
+    if not (math.isfinite(step) and step > 0):
+        raise ValueError(f"`step`={step!r} is not allowed. Set it to a finite number above 0.")
+    _check_moving(generator)
     evaluations = _Evaluations(generator, Path(state) if state is not None else None, f"{method} {step}")
     x = evaluations.start
     with evaluating(model), torch.no_grad(), _bar(progress, method, max_evaluations) as show:
@@ -115,6 +119,8 @@ def generator_to_optimize(model: nn.Module, method: str, max_evaluations: int, a
         raise ValueError(f"`method`={method!r} is not known. Choose one of {', '.join(map(repr, METHODS))}.")
     generator = _generator(model, adapter_name)
     n_angles = generator.angles.numel()
+    if not isinstance(max_evaluations, Integral):
+        raise ValueError(f"`max_evaluations`={max_evaluations!r} is not allowed. Set it to a whole number.")
     if max_evaluations < n_angles + 2:
         raise ValueError(
             f"`max_evaluations`={max_evaluations} is too small: {method} needs at least {n_angles + 2} for "
@@ -143,6 +149,15 @@ def _generator(model: nn.Module, adapter_name: str) -> Generator:
             "but this function moves them."
         )
     return generator
+
+
+def _check_moving(generator: Generator) -> None:
+    output_weight = generator.get_parameter(f"w{len(generator.spec.layer_shapes) - 1}")
+    if not bool(output_weight.any()):
+        raise ValueError(
+            "The weight of the mapping model's output layer is all zero, as before training, so that no angle changes "
+            "the loss. Train the mapping model first, with gradient='none', or use start='authors'."
+        )
 
 
 class _Evaluations:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import adapted
+from helpers import adapted, start
 from peft import LoraConfig, get_peft_model
 from test_trainer import TARGETS, gradients, loss_of, trainer
 
@@ -102,6 +102,11 @@ def test_no_gradient_reaches_the_angles():
 BAD = [
     ({"method": "BFGS"}, ValueError, "`method`='BFGS' is not known. Choose one of 'COBYLA', 'Nelder-Mead'"),
     ({"max_evaluations": 5}, ValueError, "COBYLA needs at least 6 for 4 angles"),
+    ({"max_evaluations": 20.5}, ValueError, "`max_evaluations`=20.5 is not allowed. Set it to a whole number"),
+    *(
+        ({"step": step}, ValueError, f"`step`={step} is not allowed. Set it to a finite number above 0")
+        for step in (0, -0.3, float("nan"), float("inf"))
+    ),
     ({"loss": lambda model: float("nan")}, ValueError, "The loss is nan at evaluation 1; it must be finite"),
     ({"adapter_name": "other"}, TypeError, "has no QPA adapter 'other'"),
 ]
@@ -111,6 +116,12 @@ BAD = [
 def test_bad_input_is_named(kwargs, error, message):
     with pytest.raises(error, match=message):
         optimize(small(), kwargs.get("loss", Counted()), **{k: v for k, v in kwargs.items() if k != "loss"})
+
+
+def test_a_mapping_model_that_gives_only_zeros_is_trained_first():
+    fresh = start("llama", task_type="CAUSAL_LM", target_modules=TARGETS, **SMALL)
+    with pytest.raises(ValueError, match="Train the mapping model first, with gradient='none'"):
+        optimize(fresh, Counted())
 
 
 def test_a_control_has_no_angles():
