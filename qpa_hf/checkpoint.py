@@ -63,7 +63,7 @@ def write_text(path: str | Path, text: str) -> None:
     partial = Path(path).with_name(f".{Path(path).name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
-    except OSError:  # a full disk
+        partial.replace(path)
+    except OSError:  # a full disk, or a directory in its place
         partial.unlink(missing_ok=True)
         raise
-    partial.replace(path)

@@ -1,5 +1,7 @@
 """Gradient bases: found from the true gradient, once, kept with the checkpoint, refused where they cannot be."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy
@@ -191,6 +193,18 @@ def test_cache_of_other_layers_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="other layers or ranks"):
         initialize_basis(uninitialized("llama", target_modules=["v_proj"]), [], cache=tmp_path / "bases")
+
+
+def test_cache_that_cannot_be_written_leaves_no_part(tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError("refused")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="refused"):
+        initialize_basis(
+            uninitialized("llama", target_modules=["q_proj"]), [inputs("llama")], loss=square, cache=tmp_path / "bases"
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_random_head_is_warned_of():

@@ -335,8 +335,12 @@ def _read(path: Path, layers: Mapping[str, Sequence[int]]) -> Tensor:
 def _write(path: Path, buffer: Tensor, layers: Mapping[str, Sequence[int]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    save_file({"basis": buffer.cpu()}, partial, metadata={"layers": _identity(layers)})
-    partial.replace(path)
+    try:
+        save_file({"basis": buffer.cpu()}, partial, metadata={"layers": _identity(layers)})
+        partial.replace(path)
+    except (OSError, SafetensorError):  # a full disk
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _identity(layers: Mapping[str, Sequence[int]]) -> str:
