@@ -70,6 +70,7 @@ BAD_VALUES = [
     ({"lora_dropout": "x"}, ValueError, r"`lora_dropout`='x'"),
     ({"rank_pattern": 5}, ValueError, r"`rank_pattern`=5 is not allowed. Set it to a dictionary"),
     ({"target_modules": 5}, ValueError, r"`target_modules`=5"),
+    ({"device_folder": None}, TypeError, r"`device_folder`=None is not a path. Set it to a directory's name"),
 ]
 
 

@@ -148,6 +148,8 @@ def _check_stages(config: Any) -> None:
 
 
 def _check_device(config: Any) -> None:
+    if not isinstance(config.device_folder, (str, os.PathLike)):
+        raise TypeError(f"`device_folder`={config.device_folder!r} is not a path. Set it to a directory's name.")
     config.device_folder = os.fspath(config.device_folder)  # a Path is no JSON
     known = f"one of {', '.join(map(repr, FAKES))}, or an 'ibm_...' of your account"
     if (config.backend == "ibm") != (config.device is not None):
