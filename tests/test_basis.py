@@ -258,10 +258,20 @@ def infinite(model, batch):
     return square(model, batch) * torch.inf
 
 
+@torch.no_grad()
+def without_gradient(model, batch):
+    return square(model, batch).requires_grad_()
+
+
 REFUSED_CALLS = {
     "no batches": (lambda model: initialize_basis(model, []), ValueError, "no batches"),
     "no labels": (lambda model: initialize_basis(model, [inputs("llama")]), ValueError, "labels"),
     "not finite": (lambda model: initialize_basis(model, [inputs("llama")], loss=infinite), ValueError, "not finite"),
+    "without a gradient": (
+        lambda model: initialize_basis(model, [inputs("llama")], loss=without_gradient),
+        ValueError,
+        "No gradient came to model.layers.0.self_attn.q_proj",
+    ),
     "twice": (lambda model: initialize_basis(model, [inputs("llama")], loss=square), ValueError, "already"),
     "rows without names": (
         lambda model: initialize_basis(model, [(1, 2)]),

@@ -197,6 +197,8 @@ class _Observer:
         self.moments: Moments | None = None
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # no gradient will come, which is found when all batches are read
+            return output
         if not output.requires_grad:
             # Nothing before this layer is trained: its graph begins here. What follows may write in place, so a clone.
             output = output.detach().requires_grad_().clone()
