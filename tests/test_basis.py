@@ -265,6 +265,16 @@ def without_gradient(model, batch):
 
 REFUSED_CALLS = {
     "no batches": (lambda model: initialize_basis(model, []), ValueError, "no batches"),
+    "no examples": (
+        lambda model: initialize_basis(model, [inputs("llama")], n_examples=0, loss=square),
+        ValueError,
+        "`n_examples`=0 is not allowed. Set it to at least 1",
+    ),
+    "a directory for the cache": (
+        lambda model: initialize_basis(model, [], cache=Path.cwd()),
+        IsADirectoryError,
+        "is a directory. Name a file in it",
+    ),
     "no labels": (lambda model: initialize_basis(model, [inputs("llama")]), ValueError, "labels"),
     "not finite": (lambda model: initialize_basis(model, [inputs("llama")], loss=infinite), ValueError, "not finite"),
     "without a gradient": (

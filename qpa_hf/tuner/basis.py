@@ -65,8 +65,9 @@ def initialize_basis(
 
     Raises:
         TypeError: if `model` is no PEFT model, or a batch has no tensors by name.
-        ValueError: if the adapter has no gradient bases, or has found its bases before; if there are no examples; if
-            gradients are not finite; or if the cache belongs to other layers.
+        ValueError: if the adapter has no gradient bases, or has found its bases before; if there are no examples or
+            none to be read; if gradients are not finite; or if the cache belongs to other layers.
+        IsADirectoryError: if `cache` is a directory.
     """
     bank, basis = _bank(model, adapter_name)
     if bank.generator.n_bases:
@@ -75,6 +76,8 @@ def initialize_basis(
             "adapter to start anew, or set `n_stages` and call `refresh_basis`."
         )
     path = Path(cache) if cache is not None else None
+    if path is not None and path.is_dir():
+        raise IsADirectoryError(f"`cache`={str(path)!r} is a directory. Name a file in it, which keeps the bases.")
     shapes = _shapes(model, adapter_name, basis)
     if path is not None and path.is_file():
         found = _read(path, shapes)
@@ -104,7 +107,7 @@ def refresh_basis(
     Raises:
         TypeError: if `model` is no PEFT model.
         ValueError: if the adapter has no first bases yet, is in its last stage, is not active, is disabled or is
-            sharded by FSDP2 or ZeRO-3; if there are no examples; or if gradients are not finite.
+            sharded by FSDP2 or ZeRO-3; if there are no examples or none to be read; or if gradients are not finite.
     """
     bank, basis = _bank(model, adapter_name)
     stage = bank.generator.n_bases
@@ -164,6 +167,8 @@ def _found(
     loss: Loss | None,
     shapes: Mapping[str, tuple[int, int]],
 ) -> Tensor:
+    if n_examples < 1:
+        raise ValueError(f"`n_examples`={n_examples} is not allowed. Set it to at least 1.")
     moments = _moments(model, dataloader, n_examples, adapter_name, loss or _model_loss)
     return _bases(moments, [rank for rank, _ in shapes.values()])
 
