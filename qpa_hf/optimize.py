@@ -89,7 +89,8 @@ def optimize_angles(
     Raises:
         TypeError: if `model` is no PEFT model with a QPA adapter of that name.
         ValueError: for an unknown method, too few evaluations, a step that is not above 0, a control without circuits
-            or with frozen ones, a mapping model that gives only zeros, or a loss that is not finite.
+            or with frozen ones, a mapping model that gives only zeros, a `state` that is something else or damaged,
+            or a loss that is not finite.
         RuntimeError: if several processes train together.
     """
     generator = generator_to_optimize(model, method, max_evaluations, adapter_name)
@@ -179,17 +180,15 @@ class _Evaluations:
     def _open(self, header: dict[str, Any]) -> None:
         if self._path is None:
             return
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1] if self._path.is_file() else []
-        found = json.loads(lines[0]) if lines else header
+        found, losses = _recorded(self._path) or (header, [])
         if (found | {"start": None}) == (header | {"start": None}):  # an interrupted call leaves better angles
+            header, self.losses = found, losses
             self.start = self._best_angles = np.array(found["start"])
-            self.losses = [float(line) for line in lines[1:]]
         else:
             warnings.warn(f"{self._path} is of another optimization and is replaced.", stacklevel=4)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # Anew, without a last line that an interruption cut off.
-        first = lines[0] if self.losses else json.dumps(header)
-        write_text(self._path, "\n".join([first, *map(repr, self.losses)]) + "\n")
+        write_text(self._path, "\n".join([json.dumps(header), *map(repr, self.losses)]) + "\n")
 
     def value(self, x: np.ndarray, loss: Callable[[], float]) -> float:
         """Return the loss at `x`, from the file if it is there."""
@@ -217,6 +216,27 @@ class _Evaluations:
     def keep_best(self) -> None:
         """Give the generator the best angles so far."""
         self._set(self._best_angles)
+
+
+def _recorded(path: Path) -> tuple[dict[str, Any], list[float]] | None:
+    """Return the first line and the losses of an earlier call, or None if there is no file.
+
+    Raises:
+        ValueError: if there is something else, which would be lost.
+    """
+    if not path.exists():
+        return None
+    try:
+        first, *rest = path.read_text(encoding="utf-8").split("\n")
+        header, losses = json.loads(first), [float(line) for line in rest[:-1]]
+    except (OSError, ValueError):
+        header = None
+    if not (isinstance(header, dict) and {"optimizing", "generator", "start"} <= header.keys()):
+        raise ValueError(
+            f"`state`={str(path)!r} is damaged, or no file that `optimize_angles` wrote, and stays as it is. Name "
+            "another file, or remove this one."
+        )
+    return header, losses
 
 
 def _digest(generator: Generator) -> str:

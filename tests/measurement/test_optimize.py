@@ -16,6 +16,8 @@ pytestmark = [
 ]
 SMALL = {"chunk_size": 256, "n_circuits": 1, "circuit_depth": 2, "shots": 1000, "gradient": "none"}
 
+HEADER = '{"optimizing": "COBYLA 0.3", "generator": "", "start": [0.0]}\n'
+
 
 def small(**settings):
     return adapted("llama", task_type="CAUSAL_LM", target_modules=TARGETS, **(SMALL | settings))
@@ -91,6 +93,22 @@ def test_the_state_of_another_optimization_is_replaced(tmp_path):
     with pytest.warns(UserWarning, match="is of another optimization and is replaced"):
         found = optimize(small(shots=500), loss, state=tmp_path / "state")
     assert loss.n == found.n_evaluations
+
+
+@pytest.mark.parametrize(
+    "text", ["{cut", "[1, 2]\n", '{"my": "notes"}\n', HEADER + "no number\n"], ids=["cut", "list", "other", "loss"]
+)
+def test_a_state_that_is_something_else_stays_as_it_is(text, tmp_path):
+    state, loss = tmp_path / "state", Counted()
+    state.write_text(text)
+    with pytest.raises(ValueError, match="is damaged, or no file that `optimize_angles` wrote"):
+        optimize(small(), loss, state=state)
+    assert (state.read_text(), loss.n) == (text, 0)
+
+
+def test_a_directory_is_no_state(tmp_path):
+    with pytest.raises(ValueError, match="no file that `optimize_angles` wrote"):
+        optimize(small(), Counted(), state=tmp_path)
 
 
 def test_no_gradient_reaches_the_angles():
