@@ -124,7 +124,9 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         """Return what is measured, (2**n_measured, batch), given embeddings (batch, n_features)."""
         how = self.settings
         errors = None if how.noise is None else seeded(how.seed, f"errors {int(self.draw)}")
-        parts = (rows,) if torch.is_grad_enabled() else rows.split(SIMULATED_TOGETHER)
+        # Errors are drawn part by part: with a gradient, too, so that they are the same ones.
+        is_whole = torch.is_grad_enabled() and how.noise is None
+        parts = (rows,) if is_whole else rows.split(SIMULATED_TOGETHER)
         p = torch.cat([self._probabilities(self.latent(part).t(), errors) for part in parts], 1)
         shots = n_shots(how.shots, how.n_measured)
         if shots is None:

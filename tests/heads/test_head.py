@@ -255,6 +255,14 @@ def test_shots_of_many_rows_are_independent():
     assert not torch.equal(second, third)
 
 
+def test_errors_of_many_rows_do_not_depend_on_a_gradient():
+    head = QuantumHead(4, n_qubits=2, n_layers=1, noise="torino", n_trajectories=2).eval()
+    x = embeddings(SIMULATED_TOGETHER + 500, 4)
+    with torch.no_grad():
+        expected = head(x)
+    assert torch.equal(head(x), expected)
+
+
 def test_a_card_without_a_record_claims_nothing(tmp_path):
     QuantumHead(12, **SMALL).save_pretrained(tmp_path)
     assert "No evaluation was recorded" in (tmp_path / "README.md").read_text()
