@@ -240,16 +240,16 @@ class Bank:
         scale, shift = self.generator.get_buffer("scale"), self.generator.get_buffer("shift")
         return [piece * scale[i] + shift[i] for i, piece in enumerate(pieces)]
 
-    def _generate(self) -> tuple[list[Tensor], Any]:
-        """Return every slot, and the generator's node in the graph."""
+    def _generate(self) -> tuple[list[Tensor], set[Any]]:
+        """Return every slot, and the generator's nodes in the graph: one for all, or without a mapping model many."""
         # The innermost hooks win, so a checkpointed block that happens to read first does not try to recompute the
         # generator as if it were part of that block.
         with saved_tensors_hooks(_unchanged, _unchanged):
             pieces = self._pieces()
-            return self._shaped(pieces), pieces[0].grad_fn
+            return self._shaped(pieces), {piece.grad_fn for piece in pieces} - {None}
 
     def _generate_live(self) -> list[Tensor]:
-        slots, node = self._generate()
+        slots, nodes = self._generate()
         self._trained = [slot.requires_grad for slot in slots]
         bank = weakref.ref(self)
 
@@ -257,7 +257,7 @@ class Bank:
             if (owner := bank()) is not None:
                 owner._live = None
 
-        if node is not None:
+        for node in nodes:
             node.register_prehook(forget)
         return slots
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qpa_hf import QPAConfig
-from qpa_hf.generator import Bank, Generator, basis_bits
+from qpa_hf.generator import Bank, Basis, Generator, Pair, basis_bits
 
 SPEC = QPAConfig(chunk_size=16, n_circuits=3, circuit_depth=2).generator_spec(1000)
 PAPER = QPAConfig.paper(16).generator_spec(1000)
@@ -210,6 +210,17 @@ def test_a_second_backward_generates_anew_and_accumulates():
     made.generator.zero_grad()
     (2 * made.generator()[0][100:500].square().sum()).backward()
     torch.testing.assert_close(twice, made.generator.angles.grad)
+
+
+def test_two_backwards_through_one_slot_of_several_without_a_mapping_model():
+    basis = Basis([(2, 6), (4, 2)] * 2, [Pair(0, 1), Pair(2, 3)])
+    spec = QPAConfig(source="direct", chunk_size=4).generator_spec(8)
+    made = Bank(Generator(spec, n_basis=basis.n_buffer), basis.shapes, basis)
+    torch.nn.init.ones_(made.generator.basis)
+    made.generator.begin_stage()
+    for _ in range(2):
+        made.read(3).sum().backward()
+    assert made.generator.values.grad.tolist() == [0.0] * 4 + [8.0] * 4
 
 
 def test_refresh_sees_edits_through_data():
