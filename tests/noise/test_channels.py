@@ -7,19 +7,13 @@ import torch
 
 from qpa_hf.circuit.noise.channels import (
     damping_and_flip,
-    depolarizing_kraus,
     depolarizing_strength,
     readout_matrix,
     relaxation_kraus,
     relaxation_matrix,
-    transfer_matrix,
 )
 
 KRAUS = {
-    "depolarizing 1": depolarizing_kraus(0.3, 1),
-    "depolarizing 1, largest": depolarizing_kraus(4 / 3, 1),
-    "depolarizing 2": depolarizing_kraus(0.3, 2),
-    "depolarizing 2, largest": depolarizing_kraus(16 / 15, 2),
     "relaxation, T2 < T1": relaxation_kraus(2e-6, 1e-4, 5e-5),
     "relaxation, T1 < T2 < 2 T1": relaxation_kraus(2e-6, 1e-4, 1.5e-4),
     "relaxation, T2 = 2 T1": relaxation_kraus(2e-6, 1e-4, 2e-4),
@@ -32,12 +26,6 @@ def test_kraus_operators_are_complete(name):
     kraus = KRAUS[name]
     total = (kraus.mH @ kraus).sum(0)
     assert torch.allclose(total, torch.eye(total.shape[-1], dtype=total.dtype), atol=1e-14, rtol=0)
-
-
-def test_depolarizing_shrinks_every_expectation_alike():
-    assert torch.allclose(
-        transfer_matrix(depolarizing_kraus(0.3, 1)), torch.diag(torch.tensor([1, 0.7, 0.7, 0.7]).double()), atol=1e-15
-    )
 
 
 @pytest.mark.parametrize("t2", [5e-5, 1.5e-4, 2e-4])
@@ -78,8 +66,6 @@ def test_readout_columns_are_distributions():
     [
         (lambda: damping_and_flip(-1.0, 1.0, 1.0), "belong to no channel"),
         (lambda: damping_and_flip(1.0, 1.0, 2.1), "t2 <= 2"),
-        (lambda: depolarizing_kraus(1.4, 1), "`strength`=1.4 is not allowed"),
-        (lambda: depolarizing_kraus(-0.1, 2), "`strength`=-0.1 is not allowed"),
     ],
 )
 def test_what_is_no_channel_is_refused(call, message):

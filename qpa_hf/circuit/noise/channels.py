@@ -48,27 +48,6 @@ def relaxation_kraus(time: float, t1: float, t2: float) -> Tensor:
     return (phases[:, None] @ damping).flatten(0, 1)
 
 
-def depolarizing_kraus(strength: float, n_qubits: int) -> Tensor:
-    """Return the Kraus operators of the depolarising channel on one or two qubits.
-
-    Args:
-        strength: p of (1 - p) * rho + p * identity / 2**n_qubits.
-        n_qubits: 1 or 2.
-
-    Returns:
-        Shape (4**n_qubits, 2**n_qubits, 2**n_qubits); the first is a multiple of the identity.
-
-    Raises:
-        ValueError: if `strength` gives a negative probability.
-    """
-    if not 0 <= strength <= MAX_DEPOLARIZING[n_qubits] * (1 + 1e-12):
-        raise ValueError(f"`strength`={strength} is not allowed. Use 0 to {MAX_DEPOLARIZING[n_qubits]:.6g}.")
-    strings = PAULIS if n_qubits == 1 else torch.stack([torch.kron(a, b) for a in PAULIS for b in PAULIS])
-    weights = torch.full((4**n_qubits,), strength / 4**n_qubits, dtype=torch.float64)
-    weights[0] = max(1 - strength * (1 - 4.0**-n_qubits), 0.0)
-    return strings * weights.sqrt()[:, None, None]
-
-
 def transfer_matrix(kraus: Tensor) -> Tensor:
     """Return the Pauli transfer matrix of a channel on one qubit.
 
