@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from qpa_hf.checkpoint import check_complete
 from qpa_hf.hub.errors import HubUnavailable, NotCached, RepositoryMissing
-from qpa_hf.materialize import GENERATOR_PREFIX
+from qpa_hf.materialize import GENERATOR_PREFIX, WRITTEN
 
 CARD = "README.md"
 # Only what loading or reading an adapter needs; optimizer state and pickles, which may hold tokens, stay at home.
@@ -88,6 +88,11 @@ def files_of(folder: Path) -> dict[str, Path]:
     """Return the files of a folder that belong to the adapter, by name; subfolders hold other adapters."""
     found = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
     return {path.name: path for path in found if path.suffix in SUFFIXES and path.name not in TRAINING_STATE}
+
+
+def stale(there: Iterable[str], files: Iterable[str]) -> set[str]:
+    """Return which of an adapter's own files on the Hub are not pushed again: an old record tells of old weights."""
+    return set(WRITTEN) & set(there) - set(files)
 
 
 def check_secrets(files: Mapping[str, Path], message: str, token: str | None) -> None:

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from qpa_hf._version import __version__
 from qpa_hf.hub.errors import AccessDenied, DamagedFile, Interrupted, TagTaken
-from qpa_hf.hub.folder import is_same
+from qpa_hf.hub.folder import is_same, stale
 from qpa_hf.hub.retry import Limit, RetryPolicy
 
 OVERTAKEN = {409, 412}  # statuses: somebody else, or our own attempt whose answer was lost, was there first
@@ -77,9 +77,11 @@ class Repository:
         return self._trees[commit]
 
     def holds(self, commit: str, files: dict[str, Path]) -> bool:
-        """Return whether a commit has all these files, byte for byte."""
+        """Return whether a commit has all these files, byte for byte, and none of an earlier adapter."""
         tree = self.tree(commit)
-        return all(name in tree and is_same(path, tree[name]) for name, path in files.items())
+        return not stale(tree, files) and all(
+            name in tree and is_same(path, tree[name]) for name, path in files.items()
+        )
 
     def commit(self, files: dict[str, Path], branch: str, message: str, description: str) -> CommitInfo:
         """Put files on a branch in one commit, unless they are there already; a missing branch is made.
@@ -170,13 +172,14 @@ class Repository:
         self, files: dict[str, Path], branch: str, message: str, description: str, parent: str, **options: Any
     ) -> CommitInfo:
         # New operations for each attempt: huggingface_hub keeps in them what it knew of an older tip.
-        operations = [CommitOperationAdd(name, path) for name, path in files.items()]
-        for operation in operations:  # one by one, because for several it starts threads that know no time limit
+        additions = [CommitOperationAdd(name, path) for name, path in files.items()]
+        deletions = [CommitOperationDelete(name) for name in sorted(stale(self.tree(parent), files))]
+        for operation in additions:  # one by one, because for several it starts threads that know no time limit
             self.api.preupload_lfs_files(self.name, [operation], revision=branch, **options)
         with _looking_again():
             info = self.api.create_commit(
                 self.name,
-                operations,
+                [*additions, *deletions],
                 commit_message=message,
                 commit_description=description,
                 revision=branch,

@@ -38,7 +38,7 @@ def push(
     """Push a native or materialized adapter, with its card, in one commit.
 
     What is on the Hub already is not pushed again, so an interrupted push is finished by the same call. Afterwards the
-    Hub's files have been compared with the local ones.
+    Hub's files have been compared with the local ones. An earlier adapter's record goes if this one has none.
 
     Args:
         model_or_path: a `PeftModel` with a QPA adapter, or the folder of a saved adapter. Of a folder, the adapter's

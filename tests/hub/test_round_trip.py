@@ -149,6 +149,17 @@ def test_only_the_adapters_own_files_go(lfs):
     assert set(lfs.repo(repo)["commits"][oid]["tree"]) == names
 
 
+@pytest.mark.parametrize("options", [{}, {"create_pr": True}], ids=str)
+def test_an_earlier_adapters_record_goes(options, lfs):
+    folder, repo = lfs.adapter(), lfs.repo_name()
+    (folder / "qpa_run.json").write_text("{}")
+    lfs.push(folder, repo)
+    (folder / "qpa_run.json").unlink()
+    oid = lfs.push(folder, repo, **options)["value"]
+    assert "qpa_run.json" not in lfs.repo(repo)["commits"][oid]["tree"]
+    assert lfs.push(folder, repo, **options)["value"] == oid
+
+
 @pytest.mark.parametrize(("message", "title"), [(None, "run/checkpoint-4"), ("Third try", "Third try")])
 def test_the_commit_names_the_run(message, title, lfs, saved, tmp_path):
     folder, repo = tmp_path / "run" / "checkpoint-4" / "plain" / "adapter", lfs.repo_name()

@@ -135,6 +135,9 @@ def _commit(exchange: Exchange, name: str, revision: str) -> None:
         tree = dict(repo["commits"][tip]["tree"])
         for operation in lines[1:]:
             value = operation["value"]
+            if operation["key"] == "deletedFile":
+                del tree[value["path"]]
+                continue
             tree[value["path"]] = _entry(exchange, repo, branch, operation["key"], value)
         oid = store.commit(repo, branch, tree, header["summary"], author, header.get("description", ""))
     if is_pull:
