@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from qpa_hf import QPAConfig, materialize, plan
 from qpa_hf.circuit.device.ledger import Ledger
 from qpa_hf.demo.arms import BASE
 from qpa_hf.demo.data import blocks
+from qpa_hf.training.run import last_checkpoint, train_or_resume
 
 EXAMPLES, BATCH = 64, 4
 
@@ -57,9 +57,7 @@ def main() -> None:
     )  # fmt: skip
     data = [{"input_ids": row, "labels": row} for row in tokens]
     trainer = Trainer(get_peft_model(base, config), arguments, train_dataset=data, callbacks=[SayJobs(jobs)])
-    last = get_last_checkpoint(options.output) if options.output.is_dir() else None
-    print(f"resuming from {last}" if last else "starting", flush=True)
-    trainer.train(resume_from_checkpoint=last)
+    train_or_resume(trainer, last_checkpoint(options.output))
     materialize(trainer.model, options.output / "adapter")
     with torch.no_grad():
         loss = trainer.model.eval()(input_ids=tokens[:BATCH], labels=tokens[:BATCH]).loss

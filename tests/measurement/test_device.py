@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,6 +51,18 @@ def test_an_interrupted_run_repeats_no_job_and_its_checkpoint_needs_no_device(tm
     assert torch.equal(logits(plain, "llama"), expected)
     assert not (tmp_path / "elsewhere").exists()
     assert json.loads((tmp_path / "plain" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+@needs_runtime
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_example_submits_no_further_job_once_it_has_ended(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["device.py", "--steps", "1", "--output", str(tmp_path)])
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "device.py"))
+    ends = []
+    for _ in range(2):
+        example["main"]()
+        ends.append(capsys.readouterr().out.splitlines()[-1])
+    assert ends[0] == ends[1]
 
 
 @needs_runtime
