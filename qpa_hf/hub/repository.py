@@ -64,7 +64,7 @@ class Repository:
         def attempt() -> None:
             self.api.create_repo(self.name, private=private, exist_ok=True)
             if private and not self.api.repo_info(self.name).private:
-                advice = "Make it private in its settings first, or push without `private=True`"
+                advice = "Make it private in its settings first, or push without asking for a private one"
                 raise AccessDenied(f"{self.name} exists and is public; nothing was pushed. {advice}.")
 
         self.limit.run(attempt)

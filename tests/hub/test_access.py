@@ -12,7 +12,7 @@ PUSHES = [  # fault, options, error, words
     ("401: no token", {"token": None}, "AccessDenied", "Log in with `hf auth login`"),
     ("403: a token that only reads", {"token": READER}, "AccessDenied", "write access"),
     ("403: somebody else's repository", {"token": BOB}, "AccessDenied", "write access"),
-    ("a public repository where a private one is asked", {"private": True}, "AccessDenied", "Make it private"),
+    ("a public repository where a private one is asked", {"private": True}, "AccessDenied", "without asking"),
     ("a tag that names something else", {"tag": "taken"}, "TagTaken", "Choose another tag"),
 ]
 DOWNLOADS = [  # fault, state of the repository, options, error, words
