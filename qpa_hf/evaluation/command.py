@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from peft.utils.peft_types import PeftType
 from transformers import AutoModelForCausalLM
@@ -17,9 +18,11 @@ from qpa_hf.checkpoint import check_complete, check_folder
 from qpa_hf.evaluation.perplexity import padded_perplexity, perplexity
 from qpa_hf.evaluation.text import read_texts, text_blocks
 from qpa_hf.generating.native import KIND, load_generated
-from qpa_hf.hub import load
+from qpa_hf.hub import download
 from qpa_hf.hub.folder import kind_of, neither_here
 from qpa_hf.training.run import check_fit, load_tokenizer
+
+MISFITS = ("size mismatch", "Found missing adapter keys")  # torch's error, PEFT's warning
 
 
 def evaluate_files(
@@ -29,7 +32,7 @@ def evaluate_files(
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a file is not text, or the text does not fill one block.
+        ValueError: if a file is not text, the text does not fill one block, or the adapter is of another base model.
     """
     texts = read_texts(files, "--text")
     if adapter is not None:
@@ -41,7 +44,7 @@ def evaluate_files(
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     check_fit(network, model, blocks, "block_length")
     if adapter is not None:
-        network = _adapted(network, adapter)
+        network = _adapted(network, adapter, model)
     found = {
         "model": model,
         "adapter": adapter,
@@ -55,17 +58,33 @@ def evaluate_files(
     return found
 
 
-def _adapted(network: Any, adapter: str) -> PeftModel:
+def _adapted(network: Any, adapter: str, model: str) -> PeftModel:
     folder = Path(adapter)
     if not folder.is_dir():
         with neither_here(adapter):
-            return load(adapter, network)
+            folder = download(adapter)
     kind = kind_of(folder)
     if not any((folder / name).is_file() for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)):
         raise FileNotFoundError(f"There is no {SAFETENSORS_WEIGHTS_NAME} in {folder}. Save the adapter again.")
     check_complete(folder)
     if kind == KIND:
-        return load_generated(network, adapter)
+        return load_generated(network, folder)
     if kind not in PeftType.__members__:
         raise ValueError(f"{adapter} holds a {kind} adapter, which peft {peft.__version__} does not know. Upgrade it.")
-    return PeftModel.from_pretrained(network, adapter)
+    config = PeftConfig.from_pretrained(str(folder))
+    other = (
+        f"The tensors of {adapter} do not fit {model}. Name the base model that it was trained with "
+        f"(`base_model_name_or_path`={config.base_model_name_or_path!r})."
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", MISFITS[1])
+            adapted = PeftModel.from_pretrained(network, folder)
+    except (RuntimeError, UserWarning) as error:
+        if not any(words in str(error) for words in MISFITS):
+            raise
+        raise ValueError(other) from error
+    # Loaded again for the answer: PEFT drops tensors without a place. A prompt's are loaded apart from all others.
+    if not config.is_prompt_learning and adapted.load_adapter(folder, "default").unexpected_keys:
+        raise ValueError(other)
+    return adapted

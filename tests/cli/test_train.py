@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from qpa_hf import generate
 from qpa_hf.demo.arms import BASE
@@ -329,6 +329,15 @@ def test_evaluate_takes_the_native_form_of_any_method(qpa, book, tmp_path):
     found = json.loads(qpa("evaluate", BASE, "--adapter", tmp_path, *options).out)
     blocks = text_blocks(AutoTokenizer.from_pretrained(BASE), [book.read_text(encoding="utf-8")], 32)
     assert found["perplexity"] == perplexity(model, blocks)
+
+
+@pytest.mark.parametrize("size", [{"n_layer": 2}, {"n_layer": 5}, {"n_embd": 96}], ids=str)
+def test_an_adapter_of_another_base_is_refused(size, qpa, book, tmp_path):
+    other = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(BASE, **size))
+    config = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
+    get_peft_model(other, config).save_pretrained(tmp_path)
+    result = qpa("evaluate", BASE, "--text", book, "--adapter", tmp_path)
+    assert (result.code, "Name the base model that it was trained with" in result.err) == (2, True)
 
 
 def test_evaluate_equals_the_library(qpa, book):
