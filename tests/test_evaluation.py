@@ -55,6 +55,13 @@ def test_padded_protocol_counts_padding():
     assert padded_perplexity(model, tokenizer, ["Two words"], length=20) == pytest.approx(expected, rel=1e-6)
 
 
+def test_padding_that_the_model_does_not_know_is_refused():
+    tokenizer = AutoTokenizer.from_pretrained(BASE, pad_token="<pad>")
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    with pytest.raises(ValueError, match="has token 2048, but the model's last one is 2047"):
+        padded_perplexity(model, tokenizer, ["Two words"], length=20)
+
+
 def test_metric_loads_by_path_and_gives_the_perplexity_of_texts():
     texts = ["The first text, about nothing.", "A second one."]
     blocks = text_blocks(AutoTokenizer.from_pretrained(BASE), texts, 6)

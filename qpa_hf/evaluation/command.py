@@ -45,17 +45,17 @@ def evaluate_files(
     check_fit(network, model, blocks, "block_length")
     if adapter is not None:
         network = _adapted(network, adapter, model)
-    found = {
+    paper = {}
+    if padded:  # first: it has more to refuse
+        lines = [line for text in texts for line in text.splitlines()]
+        paper["padded_perplexity"] = padded_perplexity(network, tokenizer, lines, block_length, progress=True)
+    return {
         "model": model,
         "adapter": adapter,
         "block_length": block_length,
         "predicted_tokens": blocks.shape[0] * (blocks.shape[1] - 1),
         "perplexity": perplexity(network, blocks, progress=True),
-    }
-    if padded:
-        lines = [line for text in texts for line in text.splitlines()]
-        found["padded_perplexity"] = padded_perplexity(network, tokenizer, lines, block_length, progress=True)
-    return found
+    } | paper
 
 
 def _adapted(network: Any, adapter: str, model: str) -> PeftModel:

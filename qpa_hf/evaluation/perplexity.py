@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -66,7 +67,7 @@ def perplexity(model: nn.Module, blocks: Tensor, batch_size: int = BATCH_SIZE, p
 
 
 def padded_perplexity(
-    model: nn.Module,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     length: int = 128,
@@ -75,8 +76,9 @@ def padded_perplexity(
 ) -> float:
     """Return the paper's perplexity, which counts padding: comparable with its tables and with nothing else.
 
-    Each text is one sequence, cut or padded with the end-of-text token to a fixed length, and the padding tokens are
-    predicted like all others. Most of them are easy, so values near 1.6 are no sign of a good model.
+    Each text is one sequence, cut or padded to a fixed length with the tokenizer's padding token, with the end-of-text
+    token where it has none (GPT-2), and the padding tokens are predicted like all others. Most of them are easy, so
+    values near 1.6 are no sign of a good model.
 
     Source: the authors' published code; the paper (https://huggingface.co/papers/2410.09846) does not mention it.
 
@@ -87,6 +89,9 @@ def padded_perplexity(
         length: tokens per sequence.
         batch_size: sequences at a time.
         progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: if there is no text, `length` is less than 2, or the model does not know a token.
     """
     if not texts or length < 2:
         raise ValueError(
@@ -95,6 +100,12 @@ def padded_perplexity(
     rows = [ids[:length] for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
     padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])
+    n_known = len(model.get_input_embeddings().weight)
+    if ids.max() >= n_known:
+        raise ValueError(
+            f"The padded text has token {ids.max()}, but the model's last one is {n_known - 1}. Set the tokenizer's "
+            "`pad_token` to one that the model knows, such as its `eos_token`."
+        )
     mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
     mask[:, 0] = 1  # an empty text: attention needs something to look at
     return _exp(_cross_entropy(model, ids, ids, mask, batch_size, progress))
