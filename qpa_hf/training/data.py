@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from qpa_hf.evaluation import read_texts, text_blocks
 from qpa_hf.training.settings import DataSettings
+from qpa_hf.tuner.refusals import first_sentence
 
 VALIDATION_SHARE = 10  # one block in so many, the last ones, where no validation text is named
 
@@ -36,7 +38,8 @@ def read_data(settings: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Tex
 
     Raises:
         FileNotFoundError: if a local file is missing.
-        ValueError: if a text is empty, shorter than a block, or the dataset lacks the split or the column.
+        ValueError: if a text is empty or shorter than a block, or the dataset is damaged or lacks the split or the
+            column.
     """
     length = settings.block_length
     if not isinstance(length, int) or length < 2:
@@ -64,8 +67,16 @@ def _files(names: list[str]) -> list[str]:
 
 def _split(settings: DataSettings, split: str) -> list[str]:
     from datasets import load_dataset
+    from datasets.exceptions import DatasetBuildError
 
-    dataset = load_dataset(settings.dataset, settings.dataset_config, split=split)
+    try:
+        dataset = load_dataset(settings.dataset, settings.dataset_config, split=split)
+    except (DatasetBuildError, StopIteration) as error:  # the second of a file without a line
+        cause: Any = error.__cause__ or error
+        reason = first_sentence(cause) or "a file is empty"
+        raise ValueError(
+            f"The split `{split}` of the dataset {settings.dataset} cannot be read ({reason}). Correct its files."
+        ) from error
     if settings.text_column not in dataset.column_names:
         raise ValueError(
             f"The dataset {settings.dataset} has no column `{settings.text_column}`. Set `data.text_column` to one of "

@@ -199,6 +199,17 @@ def test_dataset_that_cannot_be_read_is_explained(case, tmp_path):
         read()
 
 
+@pytest.mark.parametrize(
+    ("rows", "reason"), [('{"text": "a"}\n{"text": b', "JSON parse error"), ("", "a file is empty")]
+)
+def test_damaged_dataset_is_named(rows, reason, tmp_path):
+    _write_rows(tmp_path)
+    (tmp_path / "train.jsonl").write_text(rows, encoding="utf-8")
+    settings = read_settings(model=str(BASE), data={"dataset": str(tmp_path)})
+    with pytest.raises(ValueError, match=rf"The split `train` of the dataset .* cannot be read \({reason}"):
+        read_data(settings.data, AutoTokenizer.from_pretrained(BASE))
+
+
 def test_rows_without_text_are_left_out(tmp_path):
     _write_rows(tmp_path)
     settings = read_settings(model=str(BASE), data={"dataset": str(tmp_path), "block_length": 32})
