@@ -22,12 +22,14 @@ def plan(
     task_type: Annotated[str, typer.Option(help="Task, as in PEFT's configurations.")] = "CAUSAL_LM",
     shots: Annotated[str | None, typer.Option(help='Measurements of a circuit; "20x": of each basis state.')] = None,
     device: Annotated[str | None, typer.Option(help="That measures: fake_torino, fake_fez, or 'ibm_...'.")] = None,
-    steps: Annotated[int, typer.Option(help="Of training, for the circuits, shots and jobs of a run.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Of training, for the circuits, shots and jobs of a run.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Say what an adapter costs: qubits, trainable numbers, memory, checkpoint sizes, and what its circuits' shots
     come to. Loads no weights, asks no device.
     """
+    if "all-linear" in target and len(target) > 1:
+        raise ValueError("`--target` 'all-linear' goes with no other module. Name it alone, or leave it out.")
     targets = "all-linear" if target == ["all-linear"] else target
     lora: dict[str, Any] = {"r": r, "target_modules": targets, "task_type": task_type}
     lora |= {"shots": int(shots) if shots and shots.isdecimal() else shots}

@@ -30,6 +30,20 @@ def test_plan_reads_only_the_configuration(qpa, tmp_path):
     assert [row["chunk_size"] for row in json.loads(result.out)] == [16, 32]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target", "all-linear", "--target", "c_attn"), "`--target` 'all-linear' goes with no other module"),
+        (("--target", "c_attn", "--steps", 0), "--steps"),
+    ],
+    ids=["a module beside all", "no step"],
+)
+def test_bad_input_of_a_plan_is_named_as_typed(qpa, options, message, tmp_path):
+    build("gpt2").config.save_pretrained(tmp_path)
+    result = qpa("plan", tmp_path, *options)
+    assert (result.code, message in result.err) == (2, True)
+
+
 def test_plan_says_what_a_run_measures(qpa, tmp_path):
     build("gpt2").config.save_pretrained(tmp_path)
     result = qpa("plan", tmp_path, "--target", "c_attn", "--shots", "20x", "--steps", 10, "--json")
