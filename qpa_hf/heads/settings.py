@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from qpa_hf.circuit import n_shots
-from qpa_hf.circuit.noise import find_snapshot
+from qpa_hf.circuit.noise import DEVICES, find_snapshot
 
 FUSIONS = ("concatenate", "mean")
 MAX_QUBITS = 20  # the states of a batch, and those that a gradient keeps, would not fit beyond
@@ -78,6 +78,8 @@ class HeadSettings:
         self._check_latent()
         n_shots(self.shots, self.n_measured)
         if self.noise is not None:
+            if self.noise not in DEVICES:
+                raise ValueError(f"`noise`={self.noise!r} is not known. Use one of {', '.join(map(repr, DEVICES))}.")
             find_snapshot(self.noise).line(self.n_qubits)
 
     def _check_kinds(self) -> None:

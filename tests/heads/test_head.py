@@ -30,7 +30,7 @@ BAD = {
     "too many classes": ({"n_classes": 33}, "told apart by 6 measured qubits"),
     "shots": ({"shots": 0}, "`shots`=0 is not allowed"),
     "shots that are no number": ({"shots": True}, "`shots`=True is not allowed"),
-    "noise": ({"noise": "moon"}, "'moon' has no snapshot"),
+    "noise": ({"noise": "moon"}, "`noise`='moon' is not known. Use one of 'torino', 'fez'"),
 }
 
 
