@@ -41,7 +41,8 @@ def _settings(
     if train and not dataset:
         data["dataset"] = None  # of a recipe
     direct: dict[str, Any] = {"model": model} if model else {}
-    return read_settings(config, recipe, overrides or (), **direct, **({"data": data} if data else {}))
+    reset = ["data.dataset_config=null"] if dataset else []  # of a recipe's dataset; an override still counts
+    return read_settings(config, recipe, [*reset, *(overrides or ())], **direct, **({"data": data} if data else {}))
 
 
 def train(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -178,6 +179,19 @@ def test_dataset_folder_is_read_by_its_splits(qpa, book, tmp_path):
     data = read_data(settings.data, AutoTokenizer.from_pretrained(BASE))
     assert (data.validation_split, data.name) == ("validation", None)  # a path is not for a card
     assert len(data.train) > len(data.validation) > 0
+
+
+@pytest.mark.parametrize(("options", "expected"), [((), None), (("--set", "data.dataset_config=mine"), "mine")])
+def test_configuration_of_a_recipes_dataset_is_not_anothers(qpa, options, expected, tmp_path, monkeypatch):
+    found = []
+
+    def stop(settings, *args, **kwargs):
+        found.append(settings.data.dataset_config)
+        sys.exit()
+
+    monkeypatch.setattr(run, "train", stop)
+    qpa("train", "--output", tmp_path, "--recipe", "paper-gpt2", "--dataset", tmp_path, *options)
+    assert found == [expected]
 
 
 DATASETS = {
