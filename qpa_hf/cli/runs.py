@@ -24,7 +24,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other setting, as section.field=value: adapter.r=8, training.learning_rate=1e-3."),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Replace an earlier run in the output folder, once the new one has taken a step.")]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="Replace an earlier run in the output folder, once the new one has taken a step."),
+]
 
 
 def _settings(

@@ -170,7 +170,8 @@ def _say(sentence: str) -> None:
 def train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
     """Train to the end; from a checkpoint of the end Trainer would take one more step, so that one is only loaded."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / STATE_NAME)) if checkpoint else None
-    if checkpoint is None or state is None or state.global_step < state.max_steps:
+    n_steps = max(trainer.args.max_steps, state.max_steps if state is not None else 0)  # more may be asked for now
+    if checkpoint is None or state is None or state.global_step < n_steps:
         if checkpoint is not None:
             _say(f"Going on from {checkpoint}.")
         trainer.train(resume_from_checkpoint=checkpoint)
