@@ -49,7 +49,7 @@ def fit(task: Task, config: PeftConfig | None, rate: float, seed: int, device: s
     """Train an adapter with AdamW, without weight decay, its rate rising and then falling linearly.
 
     Raises:
-        ArithmeticError: if the loss stops being a number.
+        ArithmeticError: if the loss or a trained number stops being finite.
     """
     start = time.perf_counter()
     model = prepare(task, config, seed, device)
@@ -82,6 +82,8 @@ def _train(
         loss.backward()
         nn.utils.clip_grad_norm_(trained, MAX_NORM)
         optimizer.step()
+        if not all(bool(p.isfinite().all()) for p in trained):  # circuits would refuse them as bad input
+            raise ArithmeticError(f"A trained number is not finite after step {len(losses)}.")
         schedule.step()
         optimizer.zero_grad()
     return losses

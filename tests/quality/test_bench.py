@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import pytest
@@ -121,6 +122,16 @@ def test_failed_arm_is_recorded_with_its_reason(tmp_path):
     found = protocol(tmp_path, ("LN tuning", "LoRA r=1")).run(task, tmp_path / "quality_wikitext.json")
     assert "there is no normalisation" in found["arms"]["LN tuning"]["failed"]
     assert {row["arm"] for row in found["runs"]} == {"LoRA r=1"}
+
+
+def test_run_whose_gradient_overflows_has_diverged(task, tmp_path, monkeypatch):
+    def overflowing(parameters, max_norm):
+        parameters[0].grad.fill_(math.nan)  # of a finite loss
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", overflowing)
+    once = dataclasses.replace(protocol(tmp_path, ("QPA paper 256",)), rates=(1e-3,), n_seeds=1)
+    rows = once.run(task, tmp_path / "quality_sst2.json")["runs"]
+    assert ["A trained number is not finite" in row.get("diverged", "") for row in rows] == [True, True]
 
 
 def test_run_that_diverges_is_never_chosen():
