@@ -26,6 +26,7 @@ from qpa_hf.checkpoint import write_text
 
 Row = dict[str, Any]
 KEY = ("arm", "purpose", "rate", "seed", "digest")
+PARTS = {"tuning": ("development",), "final": ("development", "test")}  # the test part chooses no rate
 
 # Of a configuration: where it came from, not what it says.
 NOT_SETTINGS = ("auto_mapping", "base_model_name_or_path", "peft_version", "revision", "layout")
@@ -122,10 +123,10 @@ def _execute(job: Job) -> Row:
         try:
             fitted = fit(job.task, config, job.rate, job.seed, job.device)
         except ArithmeticError as error:
-            return row | _origin(job, settings) | {"diverged": str(error), "development": {"cross_entropy": None}}
+            parts = dict.fromkeys(PARTS[job.purpose], {"cross_entropy": None})
+            return row | _origin(job, settings) | {"diverged": str(error)} | parts
     row |= {"n_trainable": fitted.n_trainable, "seconds": round(fitted.seconds, 2), "train_loss": _finite(fitted.loss)}
-    # The test part is not looked at while rates are chosen.
-    for part in ("development",) if job.purpose == "tuning" else ("development", "test"):
+    for part in PARTS[job.purpose]:
         row[part] = {key: _finite(value) for key, value in job.task.evaluate(fitted.model, part).items()}
     return row | _origin(job, settings)
 

@@ -104,18 +104,21 @@ def summarize(merged: Merged) -> Summary:
     """Return what a merged file's runs come to."""
     final: dict[str, list[Any]] = defaultdict(list)
     tried: dict[str, set[float]] = defaultdict(set)
+    sizes: dict[str, int] = {}  # a run that has diverged does not say its own
     for row in merged["runs"]:
+        if "n_trainable" in row:
+            sizes[row["arm"]] = row["n_trainable"]
         if row["purpose"] == "final":
             final[row["arm"]].append(row)
         else:
             tried[row["arm"]].add(row["rate"])
-    results = [_result(arm, merged["arms"][arm], rows, tried[arm]) for arm, rows in final.items()]
+    results = [_result(arm, merged["arms"][arm], rows, tried[arm], sizes[arm]) for arm, rows in final.items()]
     failed = {arm: known["failed"] for arm, known in merged["arms"].items() if "failed" in known}
     results = sorted(results, key=lambda result: (result.n_trainable, result.arm))
     return Summary(merged["task"], results, failed)
 
 
-def _result(arm: str, known: dict[str, Any], rows: list[Any], tried: set[float]) -> Result:
+def _result(arm: str, known: dict[str, Any], rows: list[Any], tried: set[float], n_trainable: int) -> Result:
     whole = [row for row in rows if "diverged" not in row]
     names = [name for name in (whole[0]["test"] if whole else {}) if name != "cross_entropy"]
     rate = rows[0]["rate"]
@@ -123,9 +126,9 @@ def _result(arm: str, known: dict[str, Any], rows: list[Any], tried: set[float])
         arm=arm,
         family=known["family"],
         control_of=known["control_of"],
-        n_trainable=rows[0]["n_trainable"],
+        n_trainable=n_trainable,
         rate=rate,
-        is_at_edge=rows[0]["n_trainable"] > 0 and len(tried) > 1 and rate in (min(tried), max(tried)),
+        is_at_edge=n_trainable > 0 and len(tried) > 1 and rate in (min(tried), max(tried)),
         losses={row["seed"]: cross_entropy(row, "test") for row in rows},
         development=statistics.fmean(cross_entropy(row, "development") for row in rows),
         metrics={name: statistics.fmean(row["test"][name] or math.nan for row in whole) for name in names},

@@ -1,5 +1,6 @@
 """The quality bench in miniature: its protocol, its files, its resumption, its report."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -10,11 +11,12 @@ import tiny
 import torch
 from transformers import AutoTokenizer, BertModel
 
-from benchmarks.quality import merged, report, runs
+from benchmarks.quality import merged, report, runs, verdicts
 from benchmarks.quality.__main__ import bench
 from benchmarks.quality.arms import ARMS, BASE, LORA, QUICK
 from benchmarks.quality.protocol import Protocol, beyond, choose
 from benchmarks.quality.sst2 import _load
+from benchmarks.quality.summary import summarize
 
 PAIR = ("LoRA r=1", "QPA chunk 96")
 RATES = (1e-3, 1e-2)
@@ -130,8 +132,18 @@ def test_run_whose_gradient_overflows_has_diverged(task, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", overflowing)
     once = dataclasses.replace(protocol(tmp_path, ("QPA paper 256",)), rates=(1e-3,), n_seeds=1)
-    rows = once.run(task, tmp_path / "quality_sst2.json")["runs"]
-    assert ["A trained number is not finite" in row.get("diverged", "") for row in rows] == [True, True]
+    found = once.run(task, tmp_path / "quality_sst2.json")
+    assert ["A trained number is not finite" in row.get("diverged", "") for row in found["runs"]] == [True, True]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_final_run_that_diverges_is_reported(seed, done, tmp_path):
+    found = copy.deepcopy(done[1])
+    lost = next(row for row in found["runs"] if (row["purpose"], row["seed"]) == ("final", seed))
+    row = {name: lost[name] for name in runs.KEY} | {"diverged": "so it is"}
+    found["runs"][found["runs"].index(lost)] = row | dict.fromkeys(runs.PARTS["final"], {"cross_entropy": None})
+    assert f"{lost['arm']} diverged in 1 of 2 runs." in verdicts.sentences(summarize(found))
+    report.write(found, tmp_path / "quality_sst2.json")
 
 
 def test_run_that_diverges_is_never_chosen():
