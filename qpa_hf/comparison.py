@@ -179,8 +179,8 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
     """Run every arm: first each learning rate once, on a part of the training text, then the best one with each seed.
 
     Every finished run is a JSON file of its own in `folder/runs`, which is not run again. With `is_fresh`, an earlier
-    comparison is removed once a run has finished. A learning rate that an arm cannot be trained at
-    is no choice for it; an arm without any, or that diverges with some seed, is left out, with the reason.
+    comparison is removed once a run has finished. A learning rate that an arm cannot be trained at is no choice for
+    it; an arm without any, or that diverges with some seed, is left out, with the reason.
 
     Raises:
         ValueError: for an unknown arm, or if none can be run.

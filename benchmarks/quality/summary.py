@@ -131,6 +131,6 @@ def _result(arm: str, known: dict[str, Any], rows: list[Any], tried: set[float],
         is_at_edge=n_trainable > 0 and len(tried) > 1 and rate in (min(tried), max(tried)),
         losses={row["seed"]: cross_entropy(row, "test") for row in rows},
         development=statistics.fmean(cross_entropy(row, "development") for row in rows),
-        metrics={name: statistics.fmean(row["test"][name] or math.nan for row in whole) for name in names},
+        metrics={name: statistics.fmean(row["test"].get(name) or math.nan for row in rows) for name in names},
         seconds=statistics.fmean(row["seconds"] for row in whole) if whole else math.nan,
     )

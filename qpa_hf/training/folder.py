@@ -13,7 +13,8 @@ from qpa_hf.training.data import TextData
 from qpa_hf.training.settings import RunSettings
 
 SETTINGS_NAME = "run.yaml"
-EARLIER, DISCARDED = "earlier", "discarded"  # a run that a new one is about to replace, and has replaced
+# A run that a new one is about to replace, and has replaced; under names that nobody gives to a folder of their own.
+EARLIER, DISCARDED = ".qpa_earlier", ".qpa_discarded"
 PICTURES = {"loss.png", "probabilities.png", "singular_values.png", "comparison.png"}
 # What a run or a comparison writes into its folder.
 OF_A_RUN = {SETTINGS_NAME, "checkpoints", "native", "adapter", "runs", "scratch", "comparison.json"} | PICTURES

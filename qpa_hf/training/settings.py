@@ -250,11 +250,8 @@ def _checked(values: dict[str, Any]) -> RunSettings:
 
 def _check_adapter(run: RunSettings) -> None:
     """Refuse what the adapter's configuration refuses, before anything is loaded, and what such a run cannot train."""
-    config, n_steps, n_epochs = (
-        run.adapter_config(),
-        run.training.get("max_steps", -1),
-        run.training["num_train_epochs"],
-    )
+    config = run.adapter_config()
+    n_steps, n_epochs = run.training.get("max_steps", -1), run.training["num_train_epochs"]
     if config.inference_mode:
         raise ValueError("`adapter.inference_mode`=True is not allowed: such a run trains. Leave it out.")
     if n_steps == 0 or n_steps < 0 and not n_epochs > 0:

@@ -246,9 +246,12 @@ def test_folder_of_another_run_is_kept(qpa, tiny, tmp_path):
 
 
 def test_folder_that_is_no_run_is_never_removed(qpa, tiny, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    for name in ("thesis.tex", "earlier/draft.tex", "discarded/chapter.tex"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("years of work", encoding="utf-8")
+    before = _texts(tmp_path)
     assert qpa("train", "--output", tmp_path, "--fresh", *tiny).code == 2
-    assert (tmp_path / "thesis.tex").exists()
+    assert _texts(tmp_path) == before
 
 
 def test_a_fresh_start_removes_a_run_only_once_the_new_one_is_found_good(qpa, tiny, tmp_path):
@@ -265,7 +268,7 @@ def test_a_fresh_start_removes_a_run_only_once_the_new_one_is_found_good(qpa, ti
     assert qpa("train", "--output", tmp_path, "--fresh", *tiny, *late).code == 2
     assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)
     assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--set", "adapter.r=4").code == 0
-    assert not {path.name for path in tmp_path.iterdir()} & {"earlier", "discarded"}
+    assert not {path.name for path in tmp_path.iterdir()} & {folder.EARLIER, folder.DISCARDED}
     assert {4} == {min(tensor.shape) for tensor in weights(tmp_path).values()}
 
 
@@ -280,7 +283,7 @@ def test_killed_fresh_start_gives_the_earlier_run_back(cut_off_at, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "run.yaml").write_text("new", encoding="utf-8")
     for name in ("run.yaml", "native")[:cut_off_at]:  # when it was being put back
-        (tmp_path / "earlier" / name).replace(tmp_path / name)
+        (tmp_path / folder.EARLIER / name).replace(tmp_path / name)
     with folder.begun(tmp_path, is_fresh=False):
         assert _texts(tmp_path) == before
 
