@@ -22,6 +22,7 @@ from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.folder import begun, claim, discard
 from qpa_hf.training.run import TrainingError, fit, load_tokenizer
 from qpa_hf.training.settings import RunSettings, check_least, check_names
+from qpa_hf.tuner import QPAConfig
 
 # What ends a run that a model or a rate cannot have, and not the comparison.
 NOT_RUN = (TrainingError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError)
@@ -29,6 +30,8 @@ RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 FEWEST_SEEDS = 3  # a bootstrap interval of two differences is no more than the two
 DEVELOPMENT_SHARE = 8  # one training block in so many, the last ones, serves to choose the learning rates
 QPA = "QPA"
+ON_GRADIENTS = "QPA, gradient bases"
+OWN = (QPA, ON_GRADIENTS)  # whose differences to other arms are reported
 ONCE = {"save_strategy": "no", "eval_strategy": "no"}  # a run of an arm is short, and evaluated at its end
 SHARED = (
     "target_modules",
@@ -58,6 +61,12 @@ def _qpa(**changes: Any) -> Callable[[RunSettings, int], PeftConfig]:
     return config
 
 
+def _qpa_on_gradients(**changes: Any) -> Callable[[RunSettings, int], PeftConfig]:
+    """QPA on gradient bases with its own defaults, whatever the run's adapter is."""
+    fixed: dict[str, Any] = {"basis": "gradient", "r": 20} | changes
+    return lambda settings, seed: QPAConfig(**_shared(settings), **fixed, init_seed=seed)
+
+
 def _method(name: str, **fields: Any) -> Callable[[RunSettings, int], PeftConfig]:
     """A method of PEFT; a version of PEFT without it leaves the arm out."""
     return lambda settings, _: getattr(peft, name)(**_shared(settings), **fields)
@@ -78,11 +87,15 @@ ARMS: dict[str, Callable[[RunSettings, int], PeftConfig]] = {
     "QPA, random numbers": _qpa(source="random"),
     "QPA, basis bits": _qpa(source="bits"),
     "QPA, frozen angles": _qpa(train_circuit=False),
+    ON_GRADIENTS: _qpa_on_gradients(),
+    f"{ON_GRADIENTS}, random numbers": _qpa_on_gradients(source="random"),
+    f"{ON_GRADIENTS}, cores trained directly": _qpa_on_gradients(source="direct"),
     "VeRA": _method("VeraConfig", r=64),
     "VB-LoRA": _vb_lora,
     "FourierFT": _method("FourierFTConfig", n_frequency=100),
     "Uni-LoRA": _method("UniLoraConfig", theta_d_length=1024),
     "TinyLoRA": _method("TinyLoraConfig"),
+    "OFT": _method("OFTConfig", oft_block_size=32, block_share=True, use_cayley_neumann=True),
 }
 
 
@@ -132,16 +145,19 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return everything, with the paired differences, for machines."""
         rows = [asdict(row) | {"mean": row.mean, "spread": row.spread} for row in self.rows]
-        return {"rows": rows, "left_out": self.left_out, "against_qpa": self.differences()}
+        return {"rows": rows, "left_out": self.left_out, "differences": self.differences()}
 
-    def differences(self) -> dict[str, dict[str, Any]]:
-        """Return QPA's perplexity minus each other arm's, paired by seed, with a 95 % bootstrap interval."""
-        own = next((row for row in self.rows if row.arm == QPA), None)
-        if own is None:
-            return {}
+    def differences(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the perplexity of each arm of `OWN` minus each other arm's.
+
+        They are paired by seed, with a 95 % bootstrap interval.
+        """
+        return {own.arm: self._differences(own) for own in self.rows if own.arm in OWN}
+
+    def _differences(self, own: Row) -> dict[str, dict[str, Any]]:
         found = {}
         for row in self.rows:
-            if row.arm != QPA:
+            if row.arm != own.arm:
                 pairs = [a - b for a, b in zip(own.values, row.values, strict=True)]
                 found[row.arm] = {"mean": statistics.fmean(pairs), "interval": mean_interval(pairs)}
         return found
@@ -153,15 +169,16 @@ class Comparison:
             for row in self.rows
             if row.is_at_edge
         ]
-        for arm, difference in self.differences().items():
-            word = "below" if difference["mean"] < 0 else "above"
-            line = f"QPA's perplexity is {abs(difference['mean']):.2f} {word} that of {arm}"
-            interval = difference["interval"]
-            if interval is None:
-                lines.append(f"{line}; fewer than {FEWEST_SEEDS} seeds are too few to tell a difference from chance.")
-            else:
-                lines.append(f"{line} (95 % interval of the difference {interval[0]:.2f} to {interval[1]:.2f}).")
+        for own, differences in self.differences().items():
+            lines += [_sentence(own, arm, **difference) for arm, difference in differences.items()]
         return lines
+
+
+def _sentence(own: str, arm: str, mean: float, interval: tuple[float, float] | None) -> str:
+    line = f"{own}: perplexity {abs(mean):.2f} {'below' if mean < 0 else 'above'} that of {arm}"
+    if interval is None:
+        return f"{line}; fewer than {FEWEST_SEEDS} seeds are too few to tell a difference from chance."
+    return f"{line} (95 % interval of the difference {interval[0]:.2f} to {interval[1]:.2f})."
 
 
 def mean_interval(values: list[float]) -> tuple[float, float] | None:

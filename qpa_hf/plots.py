@@ -12,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from qpa_hf.circuit import ANSATZE
-from qpa_hf.comparison import QPA, Comparison
+from qpa_hf.comparison import OWN, Comparison
 from qpa_hf.training.run import Finished
 
 MOST_LINES = 8  # more layers than these are drawn without a name
@@ -104,9 +104,8 @@ def of_comparison(result: Comparison, folder: Path) -> Path | None:
         return None
     figure, axes = _figure()
     markers = itertools.cycle("os^vD<>Pp")  # not as many as colours, so that no two arms look alike
-    for row in result.rows:
-        marker = "*" if row.arm == QPA else next(markers)
-        size = 12 if row.arm == QPA else 7
+    for row, other in zip(result.rows, markers, strict=False):
+        marker, size = ("*", 12) if row.arm in OWN else (other, 7)
         axes.errorbar(
             row.n_trainable, row.mean, yerr=row.spread, marker=marker, markersize=size, linestyle="none", label=row.arm
         )

@@ -32,6 +32,18 @@ def test_each_arm_takes_its_better_rate_and_finished_runs_stay(qpa, options, tmp
     assert json.loads(qpa("compare", "--output", tmp_path, *options, "--json").out) == result
 
 
+def test_gradient_bases_have_their_controls_beside_them_whatever_the_adapter_is(qpa, tiny, tmp_path):
+    arms = [arm for arm in ARMS if arm.startswith("QPA, gradient bases")]
+    chosen = [word for arm in arms for word in ("--arm", arm)]
+    run = [*tiny, "--set", "training.max_steps=1", "--set", "adapter.chunk_size=8", "--rate", "1e-2", *chosen]
+    result = json.loads(qpa("compare", "--output", tmp_path, *run, "--json").out)
+    sizes = {row["arm"]: row["n_trainable"] for row in result["rows"]}
+    own, *controls = arms
+    n_angles = 4 * 2 * 3  # four circuits, two layers, three qubits: six chunks
+    assert sizes == {own: 1_000 + n_angles, controls[0]: 1_000, controls[1]: 3 * 20 * 20}
+    assert list(result["differences"][own]) == controls
+
+
 def test_unknown_arm_is_refused_with_the_nearest(qpa, tiny, tmp_path):
     result = qpa("compare", "--output", tmp_path, *tiny, "--arm", "Vera")
     assert result.code == 2
@@ -117,7 +129,7 @@ def test_best_rate_at_the_end_of_the_grid_is_said():
 
 def test_differences_are_paired_by_seed():
     rows = [Row("QPA", 10, 0.1, [3.0, 5.0, 7.0]), Row("LoRA r=1", 20, 0.1, [4.0, 6.0, 8.0])]
-    assert Comparison(rows).differences() == {"LoRA r=1": {"mean": -1.0, "interval": (-1.0, -1.0)}}
+    assert Comparison(rows).differences() == {"QPA": {"LoRA r=1": {"mean": -1.0, "interval": (-1.0, -1.0)}}}
 
 
 def test_too_few_seeds_claim_nothing():
