@@ -107,6 +107,9 @@ def evaluate(
         print(json.dumps(found, indent=2))
         return
     print(f"perplexity {found['perplexity']:.3f} ({found['predicted_tokens']:,} predicted tokens, no padding)")
+    trained_with = found["adapter_trained_with"]
+    if trained_with not in (None, model):  # a base whose tensors have the same shapes is not noticed otherwise
+        print(f"The adapter was trained with {trained_with}; with another model than that this is not its quality.")
     if padded:
         print(
             f"padded perplexity {found['padded_perplexity']:.3f}: the paper's protocol, in which padding counts; it "

@@ -52,6 +52,7 @@ def evaluate_files(
     return {
         "model": model,
         "adapter": adapter,
+        "adapter_trained_with": network.active_peft_config.base_model_name_or_path if adapter is not None else None,
         "block_length": block_length,
         "predicted_tokens": blocks.shape[0] * (blocks.shape[1] - 1),
         "perplexity": perplexity(network, blocks, progress=True),

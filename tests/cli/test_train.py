@@ -368,6 +368,15 @@ def test_an_adapter_of_another_base_is_refused(size, qpa, book, tmp_path):
     assert (result.code, "Name the base model that it was trained with" in result.err) == (2, True)
 
 
+def test_evaluate_names_the_base_that_an_adapter_was_trained_with(qpa, book, tmp_path):
+    base = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(BASE))
+    base.name_or_path = "someone/other-base"  # of the same shapes, so that all tensors fit
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    result = qpa("evaluate", BASE, "--text", book, "--adapter", tmp_path)
+    assert "trained with someone/other-base;" in result.out
+
+
 def test_evaluate_equals_the_library(qpa, book):
     found = json.loads(qpa("evaluate", BASE, "--text", book, "--block-length", 32, "--padded", "--json").out)
     blocks = text_blocks(AutoTokenizer.from_pretrained(BASE), [book.read_text(encoding="utf-8")], 32)
