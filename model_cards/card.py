@@ -111,11 +111,23 @@ def _generated(config: QPAConfig, record: RunRecord, method: str) -> dict[str, A
         "n_trainable": f"{config.n_stages * spec.n_trainable:,}",
         "bases": " between frozen bases from the gradient" if config.basis == "gradient" else "",
         "split": _split(spec, config.n_stages),
-        "whole_modules": config.modules_to_save or [],
+        "beside": _beside(config),
         "origin": _origin(config, spec),
         "settings": _settings(config, spec) | lora,
         "control": _control(config, record),
     }
+
+
+def _beside(config: QPAConfig) -> list[str]:
+    """Return what is trained as it is, beside what is generated."""
+    parts = [f"`{name}`" for name in config.modules_to_save or []]
+    if config.bias != "none":
+        parts.append("all biases" if config.bias == "all" else "the adapted layers' biases")
+    indices = config.trainable_token_indices or {}
+    by_layer = indices.values() if isinstance(indices, dict) else [indices]
+    if n_tokens := len({index for one in by_layer for index in one}):
+        parts.append(f"the embeddings of {n_tokens} token{'s' * (n_tokens != 1)}")
+    return parts
 
 
 def write_card(

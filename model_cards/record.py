@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import platform
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
+
+from qpa_hf.checkpoint import to_json
 
 RECORD_NAME = "qpa_run.json"
 PACKAGES = ("qpa-hf", "peft", "transformers", "torch", "accelerate", "datasets")
@@ -150,7 +151,7 @@ class RunRecord:
     def to_json(self) -> str:
         """Return the record as JSON, without what is not known."""
         known = {name: value for name, value in asdict(self).items() if value not in (None, [], {})}
-        return json.dumps(_json_numbers(known), indent=2, allow_nan=False) + "\n"
+        return to_json(known) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> RunRecord:
@@ -188,15 +189,6 @@ class RunRecord:
 
 def _listed(names: list[str] | str) -> list[str]:
     return [names] if isinstance(names, str) else names
-
-
-def _json_numbers(value: Any) -> Any:
-    """Return JSON's own types: it has no NaN and no infinity, which are written as their names."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _json_numbers(item) for key, item in value.items()}
-    return [_json_numbers(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _with_number(measured: Measured) -> Measured:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
@@ -56,6 +59,19 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
         )
     check_complete(folder)
     return load_file(weights)
+
+
+def to_json(value: Any, indent: int | None = 2) -> str:
+    """Return a value as JSON, which has no NaN and no infinity: they are written as their names, as text."""
+    return json.dumps(_named(value), indent=indent, allow_nan=False)
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _named(item) for key, item in value.items()}
+    return [_named(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def write_text(path: str | Path, text: str) -> None:

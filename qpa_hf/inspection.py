@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftConfig
+from torch import Tensor
 
 from qpa_hf.checkpoint import read_weights
 from qpa_hf.hub.folder import form_of
@@ -34,10 +37,11 @@ def inspect(folder: Path) -> dict[str, Any]:
         "tensors": len(weights),
         "numbers": sum(tensor.numel() for tensor in weights.values()),
         "bytes": sum(tensor.nbytes for tensor in weights.values()),
-        "largest_value": max(
-            (tensor.abs().max().item() for tensor in weights.values() if tensor.numel()), default=0.0
-        ),
+        "largest_value": _largest(weights.values()),
     }
+    # Trained as they are, and in no count below.
+    found |= {name: getattr(config, name, None) or None for name in ("modules_to_save", "trainable_token_indices")}
+    found["bias"] = bias if (bias := getattr(config, "bias", "none")) != "none" else None
     if isinstance(config, QPAConfig):
         found |= _generator(config)
     record = RunRecord.load(folder)
@@ -45,6 +49,12 @@ def inspect(folder: Path) -> dict[str, Any]:
         found |= {f"result_{r.metric}": r.value for r in record.results}
         found |= {"trained_steps": record.steps, "learning_rate": record.hyperparameters.get("learning_rate")}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _largest(tensors: Iterable[Tensor]) -> float:
+    """Return the largest absolute value; NaN if there is one anywhere."""
+    largest = [tensor.abs().max().double() for tensor in tensors if tensor.numel()]
+    return float(torch.stack(largest).max()) if largest else 0.0
 
 
 def _generator(config: QPAConfig) -> dict[str, Any]:

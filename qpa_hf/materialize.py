@@ -35,6 +35,10 @@ WRITTEN = (SAFETENSORS_WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, RECORD_NAME)
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, renameat2(2)
 
 
+class NotFiniteError(ValueError):
+    """An adapter has NaN or infinite values."""
+
+
 @overload
 def materialize(model_or_path: Module, path: None = None) -> Module: ...
 
@@ -130,7 +134,7 @@ def _check_and_write(plain: Plain, target: Path, record: RunRecord | None) -> No
     check_target(target)
     broken = [key for key, tensor in plain.tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
-        raise ValueError(f"{broken[0]} has NaN or infinite values; nothing was written. Train with a lower rate.")
+        raise NotFiniteError(f"{broken[0]} has NaN or infinite values; nothing was written. Train with a lower rate.")
     _write(plain, target, record)
 
 

@@ -44,6 +44,7 @@ class PlanRow:
     n_hidden: int
     n_output: int
     n_trainable: int  # in all stages together; what stands above is one stage's
+    n_beside: int  # trained as they are: modules_to_save, biases, tokens' embeddings; in no other count
     measuring: Budget  # what the configuration's own estimator measures
     estimators: tuple[Budget, ...]  # what each one would; none without shots
     percent_of_target: float  # of the weights of the adapted layers
@@ -71,7 +72,9 @@ class Plan:
         table = _aligned([list(columns), *([_cell(column(row)) for column in columns.values()] for row in self.rows)])
         n_values, n_lora = self.rows[0].n_values, self.rows[0].n_lora
         own = "LoRA's own count" if n_values == n_lora else f"LoRA itself: {n_lora:,}"
-        return "\n".join([f"{n_values:,} numbers to generate ({own})", table, *self._measuring()])
+        n_beside = self.rows[0].n_beside
+        beside = [f"Trained as they are beside it, and not counted: {n_beside:,} numbers"] if n_beside else []
+        return "\n".join([f"{n_values:,} numbers to generate ({own})", table, *beside, *self._measuring()])
 
     def _measuring(self) -> list[str]:
         """Return what is measured, a line for each estimator; nothing where no shots are drawn."""
@@ -153,13 +156,13 @@ def plan(
     """
     if n_steps < 1:
         raise ValueError(f"`n_steps`={n_steps} is not allowed. Set it to at least 1.")
-    slots, n_target = _shapes(config, model)
+    slots, n_target, n_beside = _shapes(config, model)
     rows = []
     for chunk_size in chunk_sizes or [config.chunk_size]:
         sized = copy.copy(config)
         sized.chunk_size = chunk_size
         sized.__post_init__()
-        rows.append(_row(sized, slots, n_target, n_steps))
+        rows.append(_row(sized, slots, n_target, n_beside, n_steps))
     return Plan(rows)
 
 
@@ -189,8 +192,8 @@ def _shapes_of(name: str) -> PretrainedConfig:
         ) from error
 
 
-def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tuple[list[Slot], int]:
-    """Return the tensors to generate and the number of weights in the adapted layers."""
+def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tuple[list[Slot], int, int]:
+    """Return the tensors to generate, the number of weights in the adapted layers, and what is trained beside."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's remarks on tied weights belong to training, not to counting
         lora = plain_lora_config(config)
@@ -205,7 +208,8 @@ def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tup
             slots += [Slot(s.key.replace(last, ".lora_magnitude_vector"), (s.shape[0],)) for s in factors]
     layers = {id(m): m for m in peft_model.modules() if isinstance(m, LoraLayer)}
     weights = {id(p): _n_weights(layer, p) for layer in layers.values() for p in layer.get_base_layer().parameters()}
-    return slots, sum(weights.values())
+    trained = {name: p for name, p in peft_model.named_parameters() if p.requires_grad}
+    return slots, sum(weights.values()), sum(p.numel() for name, p in trained.items() if "lora_" not in name)
 
 
 def _n_weights(layer: Any, parameter: Tensor) -> int:
@@ -213,7 +217,7 @@ def _n_weights(layer: Any, parameter: Tensor) -> int:
     return parameter.numel() if parameter.is_floating_point() else layer.in_features * layer.out_features
 
 
-def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_steps: int) -> PlanRow:
+def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_beside: int, n_steps: int) -> PlanRow:
     spec = config.generator_spec(n_generated(config, slots))
     n_lora = _n_numbers(own_slots(slots))
     basis = basis_of(config, slots)
@@ -248,6 +252,7 @@ def _row(config: QPAConfig, slots: list[Slot], n_target: int, n_steps: int) -> P
         n_hidden=spec.n_hidden,
         n_output=spec.n_output,
         n_trainable=n_trainable,
+        n_beside=n_beside,
         measuring=budget(spec, spec.gradient, n_steps),
         estimators=tuple(budgets(spec, n_steps)) if has_circuit and spec.n_shots else (),
         percent_of_target=100 * n_trainable / n_target,

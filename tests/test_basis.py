@@ -9,6 +9,8 @@ import torch
 from helpers import logits, start
 from models import build, inputs, output
 from peft import LoraConfig, get_peft_model
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
 from qpa_hf import QPAConfig, initialize_basis
 from qpa_hf.generator import Moments, scaled_bases, second_moment
@@ -179,6 +181,39 @@ def test_second_process_reads_the_cache(tmp_path):
     for (a, u), (b, v) in zip(bases(first).values(), bases(second).values(), strict=True):
         assert torch.equal(a, b)
         assert torch.equal(u, v)
+
+
+def test_random_numbers_that_follow_do_not_depend_on_the_cache(tmp_path):
+    rows = [{name: tensor[0] for name, tensor in inputs("llama").items()}] * 2
+    followed = []
+    for _ in range(2):  # computed, then read
+        torch.manual_seed(0)
+        initialize_basis(
+            uninitialized("llama"), DataLoader(rows, 2, shuffle=True), loss=square, cache=tmp_path / "bases"
+        )
+        followed.append(torch.rand(3))
+    assert torch.equal(*followed)
+
+
+@pytest.mark.filterwarnings("ignore:The classifier's loss:UserWarning")
+def test_a_head_that_was_fitted_in_the_adapter_is_the_one_that_is_asked():
+    def with_head(scale):
+        model = uninitialized("bert", target_modules=["query"], task_type="SEQ_CLS")
+        with torch.no_grad():
+            model.base_model.model.classifier.modules_to_save["default"].weight.copy_(torch.ones(3, 16) * scale)
+        initialize_basis(model, [inputs("bert")], loss=lambda model, batch: model(**batch).logits[:, 0].exp().mean())
+        return bases(model)
+
+    one, other = with_head(1.0), with_head(torch.arange(1.0, 17.0))
+    assert not any(torch.equal(one[name][0], other[name][0]) for name in one)
+
+
+def test_bases_that_arrive_by_copying_are_known():
+    model = uninitialized("llama")
+    average = AveragedModel(model)
+    initialize_basis(model, [inputs("llama")], loss=square)
+    average.update_parameters(model)
+    assert torch.equal(logits(average, "llama"), logits(model, "llama"))
 
 
 def test_damaged_cache_is_named(tmp_path):

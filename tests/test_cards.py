@@ -126,11 +126,21 @@ def test_program_loads_the_base_models_revision():
     assert '.from_pretrained("alice/llama", revision="v2")' in make_card("materialized", config).text
 
 
-def test_modules_that_are_trained_whole_are_named():
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"modules_to_save": ["classifier", "score"]}, "`classifier`, `score`."),
+        ({"bias": "all"}, "all biases."),
+        ({"bias": "lora_only", "modules_to_save": ["score"]}, "`score`, the adapted layers' biases."),
+        ({"trainable_token_indices": [1, 2, 3]}, "the embeddings of 3 tokens."),
+        ({"trainable_token_indices": {"wte": [7], "lm_head": [7]}}, "the embeddings of 1 token."),
+    ],
+    ids=str,
+)
+def test_what_is_trained_beside_is_named(settings, named):
     config = adapted("llama", **LM).peft_config["default"]
-    config.modules_to_save = ["classifier", "score"]
-    assert "Trained whole beside it" in make_card("native", config).text
-    assert "`classifier`, `score`." in make_card("native", config).text
+    vars(config).update(settings)
+    assert f"as far as the base model has them: {named}" in make_card("native", config).text
 
 
 @pytest.mark.parametrize("kind", ["native", "materialized"])

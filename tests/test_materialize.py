@@ -252,3 +252,17 @@ def test_second_adapter_is_found_in_the_saved_models_folder(tmp_path):
 def test_unknown_adapter_name_lists_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"It has \['default'\]"):
         materialize(model(), tmp_path / "a", adapter_name="b")
+
+
+def test_edits_that_no_counter_sees_are_written(tmp_path):
+    name, model = make("lm_head")
+    logits(model, name)
+    for parameter in model.base_model.lora_qpa["default"].parameters():
+        parameter.data.mul_(0.5)
+    model.save_pretrained(tmp_path / "native")
+    materialize(tmp_path / "native", tmp_path / "expected")
+    materialize(model, tmp_path / "adapter")
+    written, expected = (
+        load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("adapter", "expected")
+    )
+    assert all(torch.equal(written[key], expected[key]) for key in expected)

@@ -26,7 +26,14 @@ def test_gpt2_rows_have_the_published_counts():
     assert result.rows[3].percent_of_lora == pytest.approx(52.06, abs=0.01)
 
 
-MORE = {"DoRA on an embedding": ("gpt2", {"target_modules": ["wte"], "use_dora": True})}
+MORE = {
+    "DoRA on an embedding": ("gpt2", {"target_modules": ["wte"], "use_dora": True}),
+    "biases": ("bert", {"target_modules": ["query"], "bias": "all", "task_type": "SEQ_CLS"}),
+    "tokens": (
+        "llama",
+        {"target_modules": ["q_proj"], "trainable_token_indices": [1, 2, 3], "task_type": "CAUSAL_LM"},
+    ),
+}
 
 
 @pytest.mark.parametrize("case", [*CASES, *MORE])
@@ -38,6 +45,7 @@ def test_plan_agrees_with_the_model(case):
     (row,) = plan(config, build(name)).rows
     trained = sum(p.numel() for p in model.base_model.lora_qpa.parameters() if p.requires_grad)
     assert (row.n_trainable, row.n_values, row.n_qubits) == (trained, spec.n_values, spec.n_qubits)
+    assert row.n_beside == model.get_nb_trainable_parameters()[0] - trained
 
 
 FILES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from qpa_hf.checkpoint import check_folder
+from qpa_hf.checkpoint import check_folder, to_json
 from qpa_hf.cli.plan import AsJson
 from qpa_hf.hub import download
 from qpa_hf.hub import push as push_to_hub
@@ -26,7 +25,7 @@ def materialize(
 ) -> None:
     """Write the adapter that a saved generator generates as a plain LoRA checkpoint. Needs no base model."""
     written = write_plain(native, adapter)
-    print(json.dumps({"adapter": str(written)}) if as_json else f"Plain LoRA adapter written to {written}")
+    print(to_json({"adapter": str(written)}, indent=None) if as_json else f"Plain LoRA adapter written to {written}")
 
 
 def inspect(
@@ -42,7 +41,7 @@ def inspect(
             folder = Path(download(adapter, revision=revision))
     found = inspect_folder(folder)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(to_json(found))
         return
     table = Table("", adapter, show_lines=False)
     for name, value in found.items():
@@ -62,7 +61,7 @@ def push(
     """Push an adapter with its card to the Hub in one commit, and compare what arrived."""
     commit = push_to_hub(adapter, repo_id, private=private, create_pr=create_pr, tag=tag, commit_message=message)
     where = commit.pr_url or commit.commit_url
-    print(json.dumps({"commit": commit.oid, "url": where}) if as_json else f"The Hub has it: {where}")
+    print(to_json({"commit": commit.oid, "url": where}, indent=None) if as_json else f"The Hub has it: {where}")
 
 
 COMMANDS = (materialize, inspect, push)

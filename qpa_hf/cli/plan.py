@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
+from qpa_hf.checkpoint import to_json
 from qpa_hf.plan import plan as plan_costs
 from qpa_hf.tuner import QPAConfig
 
@@ -36,7 +36,7 @@ def plan(
     lora |= {"backend": "ibm", "device": device} if device else {}
     config = QPAConfig.paper(**lora) if paper else QPAConfig(**lora)
     result = plan_costs(config, model, chunk_size, steps)
-    print(json.dumps(result.to_dict(), indent=2) if as_json else result)
+    print(to_json(result.to_dict()) if as_json else result)
 
 
 COMMANDS = (plan,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from qpa_hf.checkpoint import to_json
 from qpa_hf.cli.plan import AsJson
 from qpa_hf.training import RECIPES, read_settings
 from qpa_hf.training.settings import RunSettings
@@ -80,7 +80,7 @@ def train(
         "pictures": [str(path) for path in plots.of_run(finished, output)],
     }
     if as_json:
-        print(json.dumps(result, indent=2))
+        print(to_json(result))
         return
     print(f"{finished.n_trainable:,} trained numbers; perplexity on the validation text", end=" ")
     print(f"{finished.perplexity_before:.2f} before, {finished.perplexity:.2f} after.")
@@ -104,7 +104,7 @@ def evaluate(
 
     found = evaluate_files(model, text, adapter, block_length, padded)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(to_json(found))
         return
     print(f"perplexity {found['perplexity']:.3f} ({found['predicted_tokens']:,} predicted tokens, no padding)")
     trained_with = found["adapter_trained_with"]
@@ -144,7 +144,7 @@ def compare(
     result = comparison.compare(settings, output, options, is_fresh=fresh)
     picture = plots.of_comparison(result, output)
     if as_json:
-        print(json.dumps(result.to_dict(), indent=2))
+        print(to_json(result.to_dict()))
         return
     console = Console(markup=False)  # reasons and names may have brackets
     console.print(_table(result))

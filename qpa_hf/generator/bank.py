@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Variable
+from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -65,6 +66,45 @@ class _Same:
         return (self.storage and self.storage._cdata) == (other.storage and other.storage._cdata)
 
 
+def _trained_in(generator: Generator) -> list[Tensor]:
+    return [p for p in generator.parameters(recurse=False) if p.requires_grad]
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    return isinstance(parameter, nn.Parameter) and not isinstance(parameter, DTensor)
+
+
+class _Regenerated(torch.autograd.Function):
+    """All slots of a bank, with a graph that any number of backward passes can go through."""
+
+    @staticmethod
+    def forward(ctx: Any, bank: Bank, *parameters: Tensor) -> tuple[Tensor, ...]:
+        ctx.bank, ctx.versions = bank, [(id(p), _version(p)) for p in parameters]
+        ctx.set_materialize_grads(False)
+        with torch.enable_grad():  # which tells the slots with a graph from those of a frozen basis
+            slots, _ = bank._generate()
+        values = tuple(slot.detach() for slot in slots)
+        ctx.mark_non_differentiable(
+            *(value for value, slot in zip(values, slots, strict=True) if not slot.requires_grad)
+        )
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        parameters = _trained_in(ctx.bank.generator)
+        if [(id(p), _version(p)) for p in parameters] != ctx.versions:
+            raise RuntimeError(
+                "The generator was trained between a forward and its backward pass. Call `backward` before the "
+                "optimizer's step, or the model again after it."
+            )
+        with torch.enable_grad():
+            slots, _ = ctx.bank._generate()
+        pairs = [(slot, g) for slot, g in zip(slots, gradients, strict=True) if g is not None and slot.requires_grad]
+        outputs, inner = zip(*pairs, strict=True)
+        return (None, *torch.autograd.grad(outputs, parameters, inner, allow_unused=True))
+
+
 class Bank:
     """Cuts the vector of a `Generator` into tensors and decides when it must be generated again.
 
@@ -72,6 +112,8 @@ class Bank:
       has changed, or the next forward of the whole model begins.
     - Without gradients it is kept until a parameter or buffer changes, so that decoding does not run the circuit for
       every token.
+    - Parts of a model that are called by themselves may have losses of their own, one after the other: for them the
+      generator runs again in each backward pass.
     - Readers inside a running backward pass (activation checkpointing recomputes its blocks there) get detached
       leaves; the generator's own backward then runs once, when the pass ends.
 
@@ -106,7 +148,7 @@ class Bank:
         self._leaves: dict[int, Tensor] = {}  # what readers inside a backward pass were given
         self._trained: list[bool] = []  # which live tensors have a graph; a frozen basis has none
         self._drawn_for: Any = None  # the state of training for which the circuits were last measured
-        self._counted: Any = None  # the buffer `stage` as it was when its number was last read
+        self._counted: Any = None  # the buffer that tells how many bases are known, as it was when last read
         self._traced: list[Tensor] | None = None  # torch.compile's, valid within one traced forward
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,7 +160,7 @@ class Bank:
         self._clear()
 
     def refresh(self) -> None:
-        """Forget every generated value; needed only after in-place edits of `.data`, which no counter sees."""
+        """Forget every generated value; needed only where a forward follows in-place edits of `.data`."""
         self._clear()
 
     def begin_forward(self) -> None:
@@ -167,18 +209,21 @@ class Bank:
             return self._unwritten(index)
         if torch._C._current_graph_task_id() != -1:
             return self._leaf(index)
-        key = self._key()
+        key = (self._is_inside, self._key())
         if self._live is None or self._live_key != key:
             self._live, self._live_key = self._generate_live(), key
         return self._live[index]
 
     def values(self) -> list[Tensor]:
-        """Return every slot without a graph, generated only if something changed since the last time.
+        """Return every slot without a graph, to be kept: generated anew, since no counter sees edits of `.data`.
 
         Raises:
             RuntimeError: if somebody has written into one.
         """
-        return [self._unwritten(index) for index in range(len(self._constants()))]
+        for index in range(len(self._constant or [])):
+            self._unwritten(index)
+        self._constant = None
+        return list(self._constants())
 
     def _constants(self) -> list[Tensor]:
         key = self._key()
@@ -215,12 +260,13 @@ class Bank:
         return (self.generator.epoch, _steps.n, *((_Same(t), _version(t), t.requires_grad) for t in tensors))
 
     def _n_bases(self) -> int:
-        """Return how many stages have bases, also where something else than loading has written the buffer."""
+        """Return how many stages have bases, also where something else than loading has written the buffers."""
         generator = self.generator
-        if "stage" in generator._buffers and not torch.compiler.is_compiling():
-            counted = (_Same(generator.stage), _version(generator.stage))
+        if not torch.compiler.is_compiling():
+            buffer = generator.get_buffer("stage" if "stage" in generator._buffers else "basis")
+            counted = (_Same(buffer), _version(buffer))
             if counted != self._counted:
-                self._counted, generator.n_bases = counted, int(generator.stage)
+                self._counted, generator.n_bases = counted, generator.count_bases()
         return generator.n_bases
 
     def _pieces(self) -> tuple[Tensor, ...]:
@@ -249,6 +295,12 @@ class Bank:
             return self._shaped(pieces), {piece.grad_fn for piece in pieces} - {None}
 
     def _generate_live(self) -> list[Tensor]:
+        parameters = _trained_in(self.generator)
+        # Others are a shard, or stand in a parameter's place for one call (`functional_call`).
+        if not self._is_inside and all(map(_is_plain, parameters)):
+            slots = list(_Regenerated.apply(self, *parameters))
+            self._trained = [slot.requires_grad for slot in slots]
+            return slots
         slots, nodes = self._generate()
         self._trained = [slot.requires_grad for slot in slots]
         bank = weakref.ref(self)

@@ -270,9 +270,13 @@ class Generator(nn.Module):
             if name in self._buffers:
                 state_dict.setdefault(prefix + name, self._buffers[name])  # of a run that was measured otherwise
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self.n_bases = (
-            int(self.stage) if "stage" in self._buffers else int("basis" in self._buffers and bool(self.basis.any()))
-        )
+        self.n_bases = self.count_bases()
+
+    def count_bases(self) -> int:
+        """Return how many stages have bases, from the buffers, which may be on another device."""
+        if "stage" in self._buffers:
+            return int(self.stage)
+        return int("basis" in self._buffers and bool(self.basis.any()))
 
     def train(self, mode: bool = True) -> Generator:
         self.epoch += 1

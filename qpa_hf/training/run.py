@@ -28,7 +28,7 @@ from transformers import (
 
 from qpa_hf.checkpoint import check_folder
 from qpa_hf.evaluation import perplexity
-from qpa_hf.materialize import materialize
+from qpa_hf.materialize import NotFiniteError, materialize
 from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallback
 from qpa_hf.training.data import TextData, read_data
@@ -232,21 +232,29 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
 
     Raises:
         FileExistsError, FileNotFoundError, ValueError, TypeError: for settings, text or a folder that will not do,
-            before anything is trained.
+            or a finished run that kept no checkpoint, before anything is trained.
         TrainingError: if the training fails, by diverging for instance.
     """
     config = settings.adapter_config()
     data = read_data(settings.data, load_tokenizer(settings.model))
     with begun(folder, is_fresh):
         claim(folder, settings, data)
+        if _is_written(folder) and last_checkpoint(folder / "checkpoints") is None:
+            raise FileExistsError(
+                f"{folder} holds the finished run, without a checkpoint to load. Use its adapter/, or --fresh or "
+                "another folder to train it again."
+            )
         callbacks = [CircuitMetricsCallback(per_layer=False), _DiscardEarlier(folder)]
         finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
     if _is_written(folder):
         return finished
     record = _record(finished, settings, data)
+    try:
+        materialize(finished.model, folder / "adapter", record=record)
+    except NotFiniteError as error:
+        raise TrainingError(f"{error} For other settings use --fresh or another folder.") from error
     finished.model.save_pretrained(str(folder / "native"))
     add_record(folder / "native", record)
-    materialize(finished.model, folder / "adapter", record=record)
     return finished
 
 
@@ -261,8 +269,8 @@ class _DiscardEarlier(TrainerCallback):
 
 
 def _is_written(folder: Path) -> bool:
-    """Whether a run is over: its plain adapter, record included, is written last, in one piece."""
-    return (folder / "adapter" / RECORD_NAME).is_file()
+    """Whether a run is over: the record of its generator is written last."""
+    return (folder / "native" / RECORD_NAME).is_file()
 
 
 def _record(finished: Finished, settings: RunSettings, data: TextData) -> RunRecord:

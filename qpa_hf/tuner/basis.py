@@ -46,11 +46,11 @@ def initialize_basis(
     """Find the frozen bases of an adapter with `basis="gradient"`; call it once, before training.
 
     The gradient of the loss with respect to each adapted layer's weight is summed over the examples, with adapters off
-    and dropout off. A is made of leading right singular vectors, U of left ones (`scaled_bases`), and the
-    adapter becomes x -> U R A x with a generated core R that is zero at the start. Gradients are gathered from the
-    layers' inputs and their outputs' gradients, so quantised and FSDP2-sharded base models work; where several
-    processes run, each passes its own examples. Needs memory for one float32 copy of the adapted layers' weights, and
-    for a square matrix for each side of a layer that has at most 1,024 numbers.
+    and dropout off, and with `modules_to_save` as they are by now. A is made of leading right singular vectors, U of
+    left ones (`scaled_bases`), and the adapter becomes x -> U R A x with a generated core R that is zero at the start.
+    Gradients are gathered from the layers' inputs and their outputs' gradients, so quantised and FSDP2-sharded base
+    models work; where several processes run, each passes its own examples. Needs memory for one float32 copy of the
+    adapted layers' weights, and for a square matrix for each side of a layer that has at most 1,024 numbers.
 
     The idea of starting from the gradient's singular vectors is that of LoRA-GA (https://huggingface.co/papers/2407.05000).
 
@@ -82,7 +82,8 @@ def initialize_basis(
     if path is not None and path.is_file():
         found = _read(path, shapes)
     else:
-        with model.disable_adapter():  # type: ignore[operator]
+        # A DataLoader draws a seed; who reads the cache instead must find the same random numbers afterwards.
+        with _without_adapters(model), torch.random.fork_rng(devices=[]):
             found = _found(model, dataloader, n_examples, adapter_name, loss, shapes)
         if path is not None and (not _is_distributed() or dist.get_rank() == 0):
             _write(path, found, shapes)
@@ -173,11 +174,25 @@ def _found(
     return _bases(moments, [rank for rank, _ in shapes.values()])
 
 
+@contextmanager
+def _without_adapters(model: nn.Module) -> Iterator[None]:
+    """Switch adapted layers off, but not what is trained whole: a head that was fitted is the one to ask."""
+    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer) and not m.disable_adapters]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
 def _begin_stage(bank: Bank, basis: Basis, found: Tensor) -> None:
     generator = bank.generator
     stage = generator.n_bases
     with torch.no_grad():
-        factors = [bank.values()[pair.b] for pair in basis.pairs] if stage else []
+        values = bank.values() if stage else []
+        factors = [values[pair.b] for pair in basis.pairs] if stage else []
         basis.place(generator.basis, found.to(generator.basis), factors, stage)
     generator.begin_stage()
 

@@ -10,7 +10,7 @@ from helpers import adapted
 from huggingface_hub import constants
 from models import build
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from qpa_hf.cli import adapters
 from qpa_hf.demo.arms import BASE
@@ -80,6 +80,14 @@ def test_inspect_prints_brackets_as_they_are_and_needs_no_card(qpa, tmp_path, mo
     adapted("llama", target_modules=r".*\.[qv]_proj").save_pretrained(tmp_path)
     (tmp_path / "README.md").unlink()
     assert r".*\.[qv]_proj" in qpa("inspect", tmp_path).out
+
+
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+def test_inspect_reports_what_is_not_finite_in_json(qpa, native):
+    weights = load_file(native / "adapter_model.safetensors")
+    weights[max(weights)].view(-1)[0] = float("nan")  # not in the first tensor
+    save_file(weights, native / "adapter_model.safetensors")
+    assert json.loads(qpa("inspect", native, "--json").out)["largest_value"] == "nan"
 
 
 @pytest.mark.filterwarnings("ignore:The generator has:UserWarning")

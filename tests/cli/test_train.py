@@ -297,6 +297,22 @@ def test_a_run_that_diverges_is_a_failure_and_no_bad_input(qpa, tiny, tmp_path):
     assert (result.code, "Lower the learning rate" in result.err) == (1, True)
 
 
+def test_a_run_that_ends_with_nan_writes_no_adapter(qpa, tiny, tmp_path):
+    unnoticed = ["adapter.source=random", *(f"training.{name}" for name in ("max_grad_norm=0", "eval_strategy=no"))]
+    high = ["training.learning_rate=1e30", "training.lr_scheduler_type=constant"]
+    options = [*tiny, *(word for setting in (*unnoticed, *high) for word in ("--set", setting))]
+    result = qpa("train", "--output", tmp_path, *options)
+    assert (result.code, "use --fresh or another folder" in result.err) == (1, True)
+    assert not (tmp_path / "native").exists()
+
+
+def test_a_finished_run_without_checkpoints_is_not_trained_again(qpa, tiny, tmp_path):
+    options = [*tiny, "--set", "training.save_strategy=no"]
+    assert qpa("train", "--output", tmp_path, *options).code == 0
+    result = qpa("train", "--output", tmp_path, *options)
+    assert (result.code, "holds the finished run" in result.err) == (2, True)
+
+
 def test_best_checkpoint_is_found_where_the_run_was_moved_to(qpa, tiny, tmp_path, monkeypatch):
     best = ("load_best_model_at_end=true", "save_steps=1", "eval_steps=1", "save_total_limit=4")
     options = [*tiny, *(word for setting in best for word in ("--set", f"training.{setting}"))]
