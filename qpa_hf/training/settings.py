@@ -16,17 +16,18 @@ from transformers import TrainingArguments
 from qpa_hf.tuner import QPAConfig
 
 RECIPES = {path.stem: path for path in sorted(Path(__file__).with_name("recipes").glob("*.yaml"))}
-# What a run decides for itself: where it writes, and when.
-OURS = (
-    "output_dir",
-    "do_train",
-    "do_eval",
-    "do_predict",
-    "push_to_hub",
-    "hub_token",
-    "remove_unused_columns",
-    "save_only_model",
-)
+# What a run decides for itself, where it writes and when among it; and what to do in place of setting it.
+OURS = {
+    "output_dir": ", and use --output",
+    "do_train": "",
+    "do_eval": "",
+    "do_predict": "",
+    "push_to_hub": ", and use `qpa push`",
+    "hub_token": ", and use `qpa push`",
+    "remove_unused_columns": "",
+    "save_only_model": "",
+    "resume_from_checkpoint": "; the same command goes on where its run was interrupted",
+}
 LEAST = {  # which torch would find out after the model is loaded
     "learning_rate": 0,
     "per_device_train_batch_size": 1,
@@ -211,6 +212,9 @@ def _checked(values: dict[str, Any]) -> RunSettings:
     data = dict(values.get("data") or {})
     check_names(data, [f.name for f in fields(DataSettings)], "`data`")
     training = values.get("training") or {}
+    for name, instead in OURS.items():
+        if name in training:
+            raise ValueError(f"`training.{name}` is not allowed: the run sets it itself. Leave it out{instead}.")
     allowed = [f.name for f in fields(TrainingArguments) if f.init and f.name not in OURS]
     check_names(training, allowed, "`training`")
     check_names(values.get("record") or {}, ("license", "language"), "`record`")
