@@ -134,7 +134,9 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     )
     for printing in (ProgressCallback, PrinterCallback):  # the second where transformers is told to log less
         trainer.remove_callback(printing)
-    trainer.add_callback(QuietProgress)
+    has_bars = not arguments.disable_tqdm
+    if has_bars:
+        trainer.add_callback(QuietProgress)
     if isinstance(config, QPAConfig) and config.basis == "gradient":
         order = torch.randperm(len(rows[0]), generator=torch.Generator().manual_seed(arguments.seed)).tolist()
         shuffled: Any = [rows[0][i] for i in order]  # the same whenever they are read, for runs that are resumed
@@ -143,12 +145,12 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         initialize_basis(model, batches, cache=folder / "bases.safetensors" if is_saved else None)
         if config.n_stages > 1:
             trainer.add_callback(RefreshBasisCallback(batches))
-    before = perplexity(model, data.validation, progress=True)
+    before = perplexity(model, data.validation, progress=has_bars)
     try:
         train_or_resume(trainer, last_checkpoint(folder))
     except (ValueError, TypeError) as error:
         raise TrainingError(str(error)) from error
-    return Finished(trainer, before, perplexity(model, data.validation, progress=True))
+    return Finished(trainer, before, perplexity(model, data.validation, progress=has_bars))
 
 
 def _row(block: Tensor) -> dict[str, Tensor]:

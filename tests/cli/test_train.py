@@ -46,6 +46,14 @@ def test_same_command_resumes_to_the_same_bits(qpa, tiny, tmp_path, monkeypatch)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_run_without_bars_draws_none(qpa, tiny, tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(run, "perplexity", lambda *args, progress: found.append(progress) or 1.0)
+    monkeypatch.setattr(run, "QuietProgress", None)  # to add it would fail
+    result = qpa("train", "--output", tmp_path, *tiny, "--set", "training.disable_tqdm=true")
+    assert (result.code, found) == (0, [False, False])
+
+
 def _interrupted_after(step):
     class Interrupted(run.QuietProgress):
         def on_step_end(self, args, state, control, **kwargs):
