@@ -258,6 +258,11 @@ def _check_adapter(run: RunSettings) -> None:
     n_steps, n_epochs = run.training.get("max_steps", -1), run.training["num_train_epochs"]
     if config.inference_mode:
         raise ValueError("`adapter.inference_mode`=True is not allowed: such a run trains. Leave it out.")
+    if config.revision is not None:
+        raise ValueError(
+            f"`adapter.revision`={config.revision!r} is not allowed: such a run loads the base model without it. "
+            "Download that revision of the base model, and name its directory as `model`."
+        )
     if n_steps == 0 or n_steps < 0 and not n_epochs > 0:
         raise ValueError(
             f"`training.max_steps`={n_steps} and `training.num_train_epochs`={n_epochs} leave nothing to train. Set "

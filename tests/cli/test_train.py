@@ -105,6 +105,7 @@ REFUSALS = {
     "push at the end": (["--set", "training.push_to_hub=true"], "Leave it out, and use `qpa push`"),
     "another checkpoint": (["--set", "training.resume_from_checkpoint=/nowhere"], "the same command goes on"),
     "an adapter that does not train": (["--set", "adapter.inference_mode=true"], "such a run trains"),
+    "revision of the base": (["--set", "adapter.revision=abc123"], "name its directory as `model`"),
     "text for the paper's generator": (["--set", "adapter.paper=abc"], "`adapter.paper`='abc' is not a truth value"),
     "unknown bias": (["--set", "adapter.bias=foo"], "`bias`='foo' is not known"),
     "value out of range": (["--set", "adapter.circuit_depth=0"], "whole number of at least 1"),
