@@ -148,8 +148,9 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     before = perplexity(model, data.validation, progress=has_bars)
     try:
         train_or_resume(trainer, last_checkpoint(folder))
-    except (ValueError, TypeError) as error:
-        raise TrainingError(str(error)) from error
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        words = map(str, error.args) if isinstance(error, KeyError) else [str(error)]  # that one quotes its message
+        raise TrainingError(" ".join(words)) from error
     return Finished(trainer, before, perplexity(model, data.validation, progress=has_bars))
 
 

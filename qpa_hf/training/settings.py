@@ -28,8 +28,9 @@ OURS = {
     "save_only_model": "",
     "resume_from_checkpoint": "; the same command goes on where its run was interrupted",
 }
-LEAST = {  # which torch would find out after the model is loaded
+LEAST = {  # which torch and Trainer would find out after the model is loaded
     "learning_rate": 0,
+    "num_train_epochs": 0,
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
@@ -288,9 +289,15 @@ def check_least(name: str, value: Any) -> None:
 
 
 def _check_kinds(training: Mapping[str, Any]) -> None:
-    """Refuse a text for a number or a yes or no: `TrainingArguments` would find out after the model is loaded."""
+    """Refuse values of the wrong kind or range: Trainer would find out after the model is loaded."""
     for name in LEAST:
         check_least(name, training.get(name))
+    metric = training.get("metric_for_best_model")
+    if metric not in (None, "loss", "eval_loss"):
+        raise ValueError(
+            f"`training.metric_for_best_model`={metric!r} is not allowed: such a run evaluates nothing but the loss. "
+            "Set it to loss, or leave it out."
+        )
     for f in fields(TrainingArguments):
         value = training.get(f.name, f.default)
         if value is None and isinstance(f.default, int | float):

@@ -92,6 +92,8 @@ REFUSALS = {
     "rate below zero": (["--set", "training.learning_rate=-1"], "finite number from 0 on"),
     "rate that is no number": (["--set", "training.learning_rate=.nan"], "finite number from 0 on"),
     "empty batches": (["--set", "training.per_device_train_batch_size=0"], "from 1 on"),
+    "epochs without end": (["--set", "training.num_train_epochs=.inf"], "finite number from 0 on"),
+    "metric that no run has": (["--set", "training.metric_for_best_model=accuracy"], "nothing but the loss"),
     "more stages than steps": (
         [*("--set", "adapter.basis=gradient"), *("--set", "adapter.n_stages=6"), *("--set", "adapter.r=6")],
         "leaves no step",
@@ -323,6 +325,14 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(qpa, tiny, tmp_
     assert qpa("train", "--output", tmp_path, *options).code == 0
     result = qpa("train", "--output", tmp_path, *options)
     assert (result.code, "holds the finished run" in result.err) == (2, True)
+@pytest.mark.parametrize("kind", [ValueError, TypeError, KeyError, AttributeError, OverflowError])
+def test_what_fails_in_training_is_a_failure_in_its_own_words(kind, qpa, tiny, tmp_path, monkeypatch):
+    def fails(*args):
+        raise kind("It's over.")
+
+    monkeypatch.setattr(run, "train_or_resume", fails)
+    result = qpa("train", "--output", tmp_path, *tiny)
+    assert (result.code, result.err.endswith("Error: It's over.\n")) == (1, True)
 
 
 def test_best_checkpoint_is_found_where_the_run_was_moved_to(qpa, tiny, tmp_path, monkeypatch):
