@@ -239,18 +239,37 @@ def _checked(values: dict[str, Any]) -> RunSettings:
         name: _number(value) if isinstance(value, str) and name in numbers else value
         for name, value in training.items()
     }
-    # YAML takes a bare `no` for false.
-    training |= {name: "no" for name in training if name.endswith("_strategy") and training[name] is False}
+    training |= {name: _no(training[name]) for name in training if name.endswith("_strategy")}
     _check_kinds(training)
+    record = dict(values.get("record") or {})
+    record |= {name: _no(record[name]) for name in record if name == "language"}  # Norwegian
+    _check_texts("record", record, lists=("language",))
     run = RunSettings(
         model=str(values["model"]),
         data=settings,
         adapter=dict(values.get("adapter") or {}),
         training=TRAINING_DEFAULTS | training,
-        record=dict(values.get("record") or {}),
+        record=record,
     )
     _check_adapter(run)
     return run
+
+
+def _no(value: Any) -> Any:
+    """YAML takes a bare `no` for false."""
+    if isinstance(value, list):
+        return [_no(item) for item in value]
+    return "no" if value is False else value
+
+
+def _check_texts(section: str, values: Mapping[str, Any], lists: Iterable[str]) -> None:
+    """Refuse what is neither a text nor, for the fields in `lists`, a list of texts; null is left."""
+    for name, value in values.items():
+        has_list = name in lists
+        items = value if has_list and isinstance(value, list) else [value]
+        if value is not None and not all(isinstance(item, str) for item in items):
+            allowed = "a name (text) or a list of names" if has_list else "a name (text)"
+            raise ValueError(f"`{section}.{name}`={value!r} is not allowed. Set it to {allowed}.")
 
 
 def _check_adapter(run: RunSettings) -> None:

@@ -110,6 +110,11 @@ REFUSALS = {
     "revision of the base": (["--set", "adapter.revision=abc123"], "name its directory as `model`"),
     "text for the paper's generator": (["--set", "adapter.paper=abc"], "`adapter.paper`='abc' is not a truth value"),
     "unknown bias": (["--set", "adapter.bias=foo"], "`bias`='foo' is not known"),
+    "licence that is no text": (
+        ["--set", "record.license=[mit]"],
+        "=['mit'] is not allowed. Set it to a name (text).",
+    ),
+    "number for a language": (["--set", "record.language=[en, 5]"], "Set it to a name (text) or a list of names"),
     "value out of range": (["--set", "adapter.circuit_depth=0"], "whole number of at least 1"),
 }
 
@@ -381,6 +386,12 @@ def test_training_settings_are_what_is_meant(name, written, value, tmp_path):
     file.write_text(f"training: {{{name}: {written}}}\n", encoding="utf-8")
     found = read_settings(file, model=str(BASE), data={"train": ["a.txt"]}).training[name]
     assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(("written", "value"), [("no", "no"), ("[en, no]", ["en", "no"])])
+def test_norwegian_is_a_language(written, value):
+    settings = read_settings(overrides=[f"record.language={written}"], model="any", data={"train": ["a.txt"]})
+    assert settings.record == {"language": value}
 
 
 @pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
