@@ -201,7 +201,7 @@ def check_names(given: Iterable[str], known: Iterable[str], where: str, kind: st
         kind: what they name, likewise.
     """
     known = list(known)
-    for name in given:
+    for name in map(str, given):  # YAML's keys may be numbers, or true for a bare `on`
         if name not in known:
             by_lower = {one.lower(): one for one in known}
             near = difflib.get_close_matches(name.lower(), by_lower, 1)
@@ -221,6 +221,8 @@ def _checked(values: dict[str, Any]) -> RunSettings:
     check_names(values.get("record") or {}, ("license", "language"), "`record`")
     if not values.get("model"):
         raise ValueError("No base model is named. Set `model` to a Hub id or a directory.")
+    texts = {name: value for name, value in data.items() if name != "block_length"}
+    _check_texts("data", texts, lists=("train", "validation"))
     for name in ("train", "validation"):
         if isinstance(data.get(name), str):
             data[name] = [data[name]]
@@ -247,7 +249,7 @@ def _checked(values: dict[str, Any]) -> RunSettings:
     run = RunSettings(
         model=str(values["model"]),
         data=settings,
-        adapter=dict(values.get("adapter") or {}),
+        adapter={str(name): value for name, value in (values.get("adapter") or {}).items()},
         training=TRAINING_DEFAULTS | training,
         record=record,
     )
@@ -318,11 +320,12 @@ def _check_kinds(training: Mapping[str, Any]) -> None:
             "Set it to loss, or leave it out."
         )
     for f in fields(TrainingArguments):
-        value = training.get(f.name, f.default)
+        value, kinds = training.get(f.name, f.default), {f.type, *get_args(f.type)}
         if value is None and isinstance(f.default, int | float):
             raise ValueError(f"`training.{f.name}`=null is not allowed. Set it to a value, or leave it out.")
         if isinstance(value, float) and f.type is int:
             raise ValueError(f"`training.{f.name}`={value!r} is not allowed. Set it to a whole number.")
-        if isinstance(value, str) and isinstance(f.default, bool | int | float):
-            kind = "true or false" if isinstance(f.default, bool) else "a number"
+        has_other_kinds = str in kinds or kinds.isdisjoint({bool, int, float})
+        if not has_other_kinds and not isinstance(value, bool | int | float | None):
+            kind = "true or false" if bool in kinds else "a number"
             raise ValueError(f"`training.{f.name}`={value!r} is not allowed. Set it to {kind}.")

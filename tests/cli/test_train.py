@@ -85,6 +85,13 @@ REFUSALS = {
     "section without fields": (["--set", "data=5"], "Write data.field=value"),
     "text for a number": (["--set", "training.learning_rate=fast"], "Set it to a number"),
     "text for yes or no": (["--set", "training.use_cpu=treu"], "true or false"),
+    "list for a number": (["--set", "training.num_train_epochs=[1]"], "=[1] is not allowed. Set it to a number"),
+    "list for a whole number": (["--set", "training.max_steps=[1]"], "=[1] is not allowed. Set it to a number"),
+    "list for a number or null": (["--set", "training.save_total_limit=[1]"], "Set it to a number"),
+    "number for a text file": (["--set", "data.validation=5"], "Set it to a name (text) or a list of names"),
+    "number for a column": (["--set", "data.text_column=5"], "`data.text_column`=5 is not allowed. Set it to a name"),
+    "truth value for a name": (["--set", "training={on: 5}"], "`training` has no field `True`"),
+    "truth value for an adapter's name": (["--set", "adapter={on: 5}"], "unexpected keyword argument 'True'"),
     "a part of a step": (["--set", "training.max_steps=1.5"], "whole number"),
     "missing model": (["--model", "./nothing"], "There is no directory ./nothing"),
     "dataset beside a text": (["--dataset", "alice/texts"], "either `data.train`"),
@@ -127,6 +134,12 @@ def test_bad_input_is_one_sentence_before_any_work(qpa, tiny, case, tmp_path):
     assert expected in result.err
     assert result.err.count("Error: ") == 1
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_section_whose_name_is_no_text_is_named(tmp_path):
+    (tmp_path / "settings.yaml").write_text("no: 5\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="A run has no field `False`"):
+        read_settings(tmp_path / "settings.yaml")
 
 
 def test_output_below_a_file_is_refused(qpa, tiny, tmp_path):
