@@ -21,7 +21,7 @@ from qpa_hf.checkpoint import write_text
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.folder import begun, claim, discard
 from qpa_hf.training.run import TrainingError, fit, load_tokenizer
-from qpa_hf.training.settings import RunSettings, check_least, check_names
+from qpa_hf.training.settings import TRAINING_DEFAULTS, RunSettings, check_least, check_names
 from qpa_hf.tuner import QPAConfig
 
 # What ends a run that a model or a rate cannot have, and not the comparison.
@@ -39,6 +39,7 @@ SHARED = (
     "layers_to_transform",
     "layers_pattern",
     "fan_in_fan_out",
+    "bias",
     "modules_to_save",
     "task_type",
 )
@@ -200,12 +201,13 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
     it; an arm without any, or that diverges with some seed, is left out, with the reason.
 
     Raises:
-        ValueError: for an unknown arm, or if none can be run.
+        ValueError: for an unknown arm, a setting that its runs cannot have, or if no arm can be run.
         FileExistsError: if the folder holds a comparison with other settings.
     """
     check_names(options.arms, ARMS, "A comparison", "arm")
     for rate in options.rates:
         check_least("learning_rate", rate)
+    _check_training(settings.training)
     data = read_data(settings.data, load_tokenizer(settings.model))
     if len(data.train) < 2:
         raise ValueError(
@@ -217,6 +219,20 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
         result = _run(settings, data, folder, options)
     write_text(folder / "comparison.json", json.dumps(result.to_dict(), indent=2) + "\n")
     return result
+
+
+def _check_training(training: dict[str, Any]) -> None:
+    """Refuse what a comparison decides for itself, and a run does not."""
+    if training.get("load_best_model_at_end"):
+        raise ValueError(
+            "`training.load_best_model_at_end`=True is not allowed in a comparison: its runs save no checkpoints, and "
+            "are evaluated as they are at their end. Leave it out."
+        )
+    if training["seed"] != TRAINING_DEFAULTS["seed"]:
+        raise ValueError(
+            f"`training.seed`={training['seed']} is not allowed in a comparison: its runs take the seeds 0, 1, 2 and "
+            "so on. Leave it out, and say how many with --seeds."
+        )
 
 
 def _run(settings: RunSettings, data: TextData, folder: Path, options: Options) -> Comparison:

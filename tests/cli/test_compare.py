@@ -8,6 +8,7 @@ import pytest
 
 from qpa_hf import comparison
 from qpa_hf.comparison import ARMS, Comparison, Row
+from qpa_hf.demo.arms import BASE
 from qpa_hf.training.run import TrainingError
 from qpa_hf.training.settings import read_settings
 
@@ -50,10 +51,19 @@ def test_unknown_arm_is_refused_with_the_nearest(qpa, tiny, tmp_path):
     assert "Did you mean `VeRA`" in result.err
 
 
-@pytest.mark.parametrize("rate", ["-1", "nan"])
-def test_rate_that_cannot_be_is_refused_before_any_run(rate, qpa, tiny, tmp_path):
-    result = qpa("compare", "--output", tmp_path / "c", *tiny, "--arm", "LoRA r=1", "--rate", rate)
-    assert (result.code, "`training.learning_rate`=" in result.err) == (2, True)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rate", "-1"), "`training.learning_rate`="),
+        (("--rate", "nan"), "`training.learning_rate`="),
+        (("--set", "training.load_best_model_at_end=true"), "its runs save no checkpoints"),
+        (("--set", "training.seed=5"), "say how many with --seeds"),
+    ],
+    ids=["rate below zero", "rate that is no number", "best checkpoint", "seed"],
+)
+def test_bad_input_of_a_comparison_is_refused_before_any_run(options, message, qpa, tiny, tmp_path):
+    result = qpa("compare", "--output", tmp_path / "c", *tiny, "--arm", "LoRA r=1", *options)
+    assert (result.code, message in result.err) == (2, True)
     assert not (tmp_path / "c").exists()
 
 
@@ -105,6 +115,13 @@ def test_layers_that_qpa_leaves_out_are_left_out_everywhere(tiny):
         model="any", data={"train": ["a.txt"]}, adapter={"target_modules": "all-linear", "exclude_modules": ["c_fc"]}
     )
     assert ARMS["LoRA r=1"](settings, 0).exclude_modules == {"c_fc"}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_biases_that_qpa_trains_are_trained_everywhere(arm):
+    adapter = {"target_modules": ["c_attn"], "bias": "all"}
+    settings = read_settings(model=str(BASE), data={"train": ["a.txt"]}, adapter=adapter)
+    assert ARMS[arm](settings, 0).bias == "all"
 
 
 def test_one_block_of_text_is_too_little(qpa, tiny, book, tmp_path):
