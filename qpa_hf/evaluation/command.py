@@ -32,7 +32,8 @@ def evaluate_files(
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a file is not text, the text does not fill one block, or the adapter is of another base model.
+        ValueError: if a file is not text, the text does not fill one block, or the adapter is of another base model
+            or for another task.
     """
     texts = read_texts(files, "--text")
     if adapter is not None:
@@ -73,6 +74,11 @@ def _adapted(network: Any, adapter: str, model: str) -> PeftModel:
     if kind not in PeftType.__members__:
         raise ValueError(f"{adapter} holds a {kind} adapter, which peft {peft.__version__} does not know. Upgrade it.")
     config = PeftConfig.from_pretrained(str(folder))
+    if config.task_type not in (None, "CAUSAL_LM"):  # its head, which a language model lacks, would not fit
+        raise ValueError(
+            f"{adapter} is an adapter for {config.task_type}, and what is evaluated is the perplexity of language "
+            "models. Name an adapter for CAUSAL_LM."
+        )
     other = (
         f"The tensors of {adapter} do not fit {model}. Name the base model that it was trained with "
         f"(`base_model_name_or_path`={config.base_model_name_or_path!r})."

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from qpa_hf import generate
 from qpa_hf.demo.arms import BASE
@@ -428,6 +428,14 @@ def test_an_adapter_of_another_base_is_refused(size, qpa, book, tmp_path):
     get_peft_model(other, config).save_pretrained(tmp_path)
     result = qpa("evaluate", BASE, "--text", book, "--adapter", tmp_path)
     assert (result.code, "Name the base model that it was trained with" in result.err) == (2, True)
+
+
+def test_an_adapter_for_another_task_is_refused(qpa, book, tmp_path):
+    base = AutoModelForSequenceClassification.from_pretrained(BASE)
+    config = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="SEQ_CLS")
+    get_peft_model(base, config).save_pretrained(tmp_path)
+    result = qpa("evaluate", BASE, "--text", book, "--adapter", tmp_path)
+    assert (result.code, "is an adapter for SEQ_CLS" in result.err) == (2, True)
 
 
 def test_evaluate_names_the_base_that_an_adapter_was_trained_with(qpa, book, tmp_path):
