@@ -21,7 +21,7 @@ from qpa_hf.checkpoint import write_text
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.folder import begun, claim, discard
 from qpa_hf.training.run import TrainingError, fit, load_tokenizer
-from qpa_hf.training.settings import TRAINING_DEFAULTS, RunSettings, check_least, check_names
+from qpa_hf.training.settings import TRAINING_DEFAULTS, RunSettings, check_least, check_names, check_stages
 from qpa_hf.tuner import QPAConfig
 
 # What ends a run that a model or a rate cannot have, and not the comparison.
@@ -214,6 +214,7 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
             "The training text fills one block, and a comparison needs another one to choose learning rates on. Use "
             "more text or a smaller `data.block_length`."
         )
+    check_stages(settings.adapter_config(), settings.n_steps(len(_tuning(data).train)))
     with begun(folder, is_fresh):
         claim(folder, settings, data)
         result = _run(settings, data, folder, options)
@@ -235,10 +236,14 @@ def _check_training(training: dict[str, Any]) -> None:
         )
 
 
-def _run(settings: RunSettings, data: TextData, folder: Path, options: Options) -> Comparison:
+def _tuning(data: TextData) -> TextData:
+    """Return the training text as what learning rates are chosen on."""
     n_development = max(1, len(data.train) // DEVELOPMENT_SHARE)
-    tuning = TextData(data.train[:-n_development], data.train[-n_development:], data.name, "development")
-    result = Comparison([])
+    return TextData(data.train[:-n_development], data.train[-n_development:], data.name, "development")
+
+
+def _run(settings: RunSettings, data: TextData, folder: Path, options: Options) -> Comparison:
+    tuning, result = _tuning(data), Comparison([])
     for arm in dict.fromkeys(options.arms or ARMS):
         runs, scores, reason = _Runs(arm, settings, folder), dict[float, float](), ""
         for rate in options.rates:

@@ -33,7 +33,7 @@ from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallback
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.folder import begun, claim, discard
-from qpa_hf.training.settings import RunSettings
+from qpa_hf.training.settings import RunSettings, check_stages
 from qpa_hf.tuner import QPAConfig, initialize_basis
 from qpa_hf.tuner.refusals import first_sentence, naming_layers
 
@@ -240,6 +240,7 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
     """
     config = settings.adapter_config()
     data = read_data(settings.data, load_tokenizer(settings.model))
+    check_stages(config, settings.n_steps(len(data.train)))
     with begun(folder, is_fresh):
         claim(folder, settings, data)
         if _is_written(folder) and last_checkpoint(folder / "checkpoints") is None:

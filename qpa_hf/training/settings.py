@@ -107,6 +107,14 @@ class RunSettings:
             return QPAConfig.paper(**settings)
         return QPAConfig(**settings)
 
+    def n_steps(self, n_blocks: int) -> int:
+        """Return how many steps one process takes on so many blocks of text, as Trainer counts them."""
+        if self.training.get("max_steps", -1) > 0:
+            return self.training["max_steps"]
+        n_batches = math.ceil(n_blocks / self.training["per_device_train_batch_size"])
+        n_steps = math.ceil(n_batches / self.training.get("gradient_accumulation_steps", 1))
+        return math.ceil(n_steps * self.training["num_train_epochs"])
+
     def to_yaml(self) -> str:
         """Return the settings as they are read again."""
         return yaml.safe_dump(asdict(self), sort_keys=False)
@@ -295,10 +303,17 @@ def _check_adapter(run: RunSettings) -> None:
             f"`adapter.task_type`={config.task_type!r} is not allowed: such a run trains causal language models. "
             "Leave it out, or use QPAConfig with a Trainer of your own."
         )
-    if 0 < n_steps < config.n_stages:
+    if n_steps > 0:  # how many steps the epochs have is known when the text is read
+        check_stages(config, n_steps)
+
+
+def check_stages(config: QPAConfig, n_steps: int) -> None:
+    """Raise ValueError if a run has fewer steps than its adapter has stages."""
+    if n_steps < config.n_stages:
         raise ValueError(
-            f"`training.max_steps`={n_steps} leaves no step for some of the {config.n_stages} stages. Set it to at "
-            f"least {config.n_stages}, or `adapter.n_stages` to less."
+            f"A run of so few steps ({n_steps}) leaves no step for some of the {config.n_stages} stages. Train for "
+            "more, by `training.max_steps` or `training.num_train_epochs`, or set `adapter.n_stages` to "
+            f"{n_steps} or less."
         )
 
 

@@ -162,6 +162,17 @@ def test_text_that_changed_under_its_name_is_another_run(command, qpa, tiny, boo
     assert (result.code, "on another text" in result.err) == (2, True)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_epochs_with_fewer_steps_than_stages_are_refused_before_any_work(command, qpa, tiny, tmp_path):
+    epochs = {"max_steps": -1, "num_train_epochs": 1, "per_device_train_batch_size": 300}
+    settings = [f"training.{name}={value}" for name, value in epochs.items()]
+    settings += ["adapter.basis=gradient", "adapter.n_stages=2"]
+    options = [option for setting in settings for option in ("--set", setting)]
+    result = qpa(*COMMANDS[command], "--output", tmp_path / "run", *tiny, *options)
+    assert (result.code, "so few steps (1) leaves no step for some of the 2 stages" in result.err) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_logged_losses_are_those_of_the_perplexity(qpa, tiny, tmp_path):
     result = json.loads(qpa("train", "--output", tmp_path, *tiny, "--json").out)
     record = json.loads((tmp_path / "adapter" / "qpa_run.json").read_text(encoding="utf-8"))
