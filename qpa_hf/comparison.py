@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy.stats import bootstrap
 from transformers import AutoConfig
 
-from qpa_hf.checkpoint import write_text
+from qpa_hf.checkpoint import to_json, write_text
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.folder import begun, claim, discard
 from qpa_hf.training.run import TrainingError, fit, load_tokenizer
@@ -207,7 +207,7 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
     check_names(options.arms, ARMS, "A comparison", "arm")
     for rate in options.rates:
         check_least("learning_rate", rate)
-    _check_training(settings.training)
+    _check_decided(settings)
     data = read_data(settings.data, load_tokenizer(settings.model))
     if len(data.train) < 2:
         raise ValueError(
@@ -218,22 +218,25 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
     with begun(folder, is_fresh):
         claim(folder, settings, data)
         result = _run(settings, data, folder, options)
-    write_text(folder / "comparison.json", json.dumps(result.to_dict(), indent=2) + "\n")
+    write_text(folder / "comparison.json", to_json(result.to_dict()) + "\n")
     return result
 
 
-def _check_training(training: dict[str, Any]) -> None:
+def _check_decided(settings: RunSettings) -> None:
     """Refuse what a comparison decides for itself, and a run does not."""
+    training = settings.training
     if training.get("load_best_model_at_end"):
         raise ValueError(
             "`training.load_best_model_at_end`=True is not allowed in a comparison: its runs save no checkpoints, and "
             "are evaluated as they are at their end. Leave it out."
         )
-    if training["seed"] != TRAINING_DEFAULTS["seed"]:
-        raise ValueError(
-            f"`training.seed`={training['seed']} is not allowed in a comparison: its runs take the seeds 0, 1, 2 and "
-            "so on. Leave it out, and say how many with --seeds."
-        )
+    seeds = {"training.seed": training["seed"], "adapter.init_seed": settings.adapter.get("init_seed", 0)}
+    for name, seed in seeds.items():
+        if seed != TRAINING_DEFAULTS["seed"]:
+            raise ValueError(
+                f"`{name}`={seed} is not allowed in a comparison: its runs take the seeds 0, 1, 2 and so on. Leave it "
+                "out, and say how many with --seeds."
+            )
 
 
 def _tuning(data: TextData) -> TextData:
@@ -289,7 +292,8 @@ class _Runs:
         slug = "".join(c if c.isalnum() else "-" for c in self.arm.lower())
         path = self.folder / "runs" / f"{slug}-{purpose}-rate-{rate:g}-seed-{seed}.json"
         if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            known = json.loads(path.read_text(encoding="utf-8"))
+            return known | {"perplexity": float(known["perplexity"])}  # which has a name if it is not finite
         config = ARMS[self.arm](self.settings, seed)
         scratch = self.folder / "scratch"
         Console(stderr=True).print(f"{self.arm}: {purpose}, learning rate {rate:g}, seed {seed}")
@@ -305,6 +309,6 @@ class _Runs:
             "losses": finished.losses,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(result) + "\n")
+        write_text(path, to_json(result, indent=None) + "\n")
         discard(self.folder)
         return result

@@ -16,6 +16,7 @@ from transformers import TrainingArguments
 from qpa_hf.tuner import QPAConfig
 
 RECIPES = {path.stem: path for path in sorted(Path(__file__).with_name("recipes").glob("*.yaml"))}
+HUB = ("always_push", "model_id", "private_repo", "revision", "strategy", "token")
 # What a run decides for itself, where it writes and when among it; and what to do in place of setting it.
 OURS = {
     "output_dir": ", and use --output",
@@ -23,7 +24,7 @@ OURS = {
     "do_eval": "",
     "do_predict": "",
     "push_to_hub": ", and use `qpa push`",
-    "hub_token": ", and use `qpa push`",
+    **{f"hub_{name}": ", and use `qpa push`" for name in HUB},
     "remove_unused_columns": "",
     "save_only_model": "",
     "resume_from_checkpoint": "; the same command goes on where its run was interrupted",

@@ -58,8 +58,9 @@ def test_unknown_arm_is_refused_with_the_nearest(qpa, tiny, tmp_path):
         (("--rate", "nan"), "`training.learning_rate`="),
         (("--set", "training.load_best_model_at_end=true"), "its runs save no checkpoints"),
         (("--set", "training.seed=5"), "say how many with --seeds"),
+        (("--set", "adapter.init_seed=5"), "say how many with --seeds"),
     ],
-    ids=["rate below zero", "rate that is no number", "best checkpoint", "seed"],
+    ids=["rate below zero", "rate that is no number", "best checkpoint", "seed", "seed of the adapter"],
 )
 def test_bad_input_of_a_comparison_is_refused_before_any_run(options, message, qpa, tiny, tmp_path):
     result = qpa("compare", "--output", tmp_path / "c", *tiny, "--arm", "LoRA r=1", *options)

@@ -112,6 +112,7 @@ REFUSALS = {
     "checkpoints without an optimizer": (["--set", "training.save_only_model=true"], "the run sets it itself. Leave"),
     "another output": (["--set", "training.output_dir=x"], "Leave it out, and use --output"),
     "push at the end": (["--set", "training.push_to_hub=true"], "Leave it out, and use `qpa push`"),
+    "where to push": (["--set", "training.hub_model_id=me/it"], "Leave it out, and use `qpa push`"),
     "another checkpoint": (["--set", "training.resume_from_checkpoint=/nowhere"], "the same command goes on"),
     "an adapter that does not train": (["--set", "adapter.inference_mode=true"], "such a run trains"),
     "revision of the base": (["--set", "adapter.revision=abc123"], "name its directory as `model`"),
@@ -354,6 +355,8 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(qpa, tiny, tmp_
     assert qpa("train", "--output", tmp_path, *options).code == 0
     result = qpa("train", "--output", tmp_path, *options)
     assert (result.code, "holds the finished run" in result.err) == (2, True)
+
+
 @pytest.mark.parametrize("kind", [ValueError, TypeError, KeyError, AttributeError, OverflowError])
 def test_what_fails_in_training_is_a_failure_in_its_own_words(kind, qpa, tiny, tmp_path, monkeypatch):
     def fails(*args):
