@@ -49,7 +49,8 @@ class Measurement:
         backend: a key of `BACKENDS`.
         noise: a device whose noise is simulated, one of `qpa_hf.circuit.noise.DEVICES`; None for an ideal one.
         device: a device that measures; None for simulations.
-        seed: with the number of the draw, it decides every shot and every random direction.
+        seed: with the number of the draw, it decides every shot, every random direction, and beyond 10 qubits, where
+            noise is no longer exact, every error.
     """
 
     ansatz: str = "ry_cnot"
@@ -72,10 +73,16 @@ def _(p: Tensor, draw: Tensor, shots: int, seed: int, purpose: str) -> Tensor:
     return torch.empty_like(p)
 
 
-def _simulate(angles: Tensor, how: Measurement) -> Tensor:
+@torch.compiler.disable  # calibrations are read and generators seeded there, which is no graph
+def _noisy(angles: Tensor, how: Measurement, noise: str, draw: Tensor, purpose: str) -> Tensor:
+    errors = seeded(how.seed, f"errors of {purpose} {int(draw)}")
+    return noisy_probabilities(angles, how.ansatz, noise, seed=errors.initial_seed())
+
+
+def _simulate(angles: Tensor, how: Measurement, draw: Tensor, purpose: str) -> Tensor:
     """Return the probabilities that the shots are drawn from, with a graph where `angles` have one."""
     if how.noise is not None:
-        return noisy_probabilities(angles, how.ansatz, how.noise, seed=how.seed)
+        return _noisy(angles, how, how.noise, draw, purpose)
     return BACKENDS[how.backend].probabilities(angles, how.ansatz, None)
 
 
@@ -104,7 +111,7 @@ def _measure(angles: Tensor, how: Measurement, draw: Tensor, purpose: str) -> Te
     """Return what is measured, without a graph."""
     if how.device is not None:
         return _on_device(angles.detach(), how, how.device, draw)
-    p = _simulate(angles.detach(), how)
+    p = _simulate(angles.detach(), how, draw, purpose)
     return p if how.shots is None else _frequencies(p, draw, how.shots, how.seed, purpose)
 
 
@@ -193,7 +200,7 @@ def measured(angles: Tensor, how: Measurement, draw: Tensor) -> Tensor:
     Args:
         angles: shape (n_circuits, ...), as for `probabilities`.
         how: the measurement.
-        draw: number of the draw, an int64 tensor; another number gives other shots.
+        draw: number of the draw, an int64 tensor; another number gives other shots and errors.
 
     Returns:
         Shares of the 2**n_qubits basis states, shape (n_circuits, 2**n_qubits), of the angles' dtype.
@@ -207,7 +214,7 @@ def measured(angles: Tensor, how: Measurement, draw: Tensor) -> Tensor:
         return _measure(angles, how, draw, "shots")
     if how.gradient != "exact":
         return _Estimated.apply(angles, draw, how)
-    p = _simulate(angles, how)
+    p = _simulate(angles, how, draw, "shots")
     if how.shots is None:
         return p
     return _StraightThrough.apply(p, _frequencies(p.detach(), draw, how.shots, how.seed, "shots"))

@@ -88,7 +88,8 @@ class QPAConfig(LoraConfig):
             each angle), `"spsa"` (random directions) or `"none"` (for `optimize_angles`). None is `"exact"` without
             shots and `"parameter_shift"` with them.
         noise (`str`, *optional*): A device whose noise is simulated, `"torino"` or `"fez"` (IBM's, from a calibration
-            that comes with the package); None simulates an ideal one.
+            that comes with the package); None simulates an ideal one. Up to 10 qubits it is exact; beyond, errors are
+            drawn, anew in each step of training as shots are.
         interpolation (`str`, *optional*, defaults to `"none"`): What basis states without counts are given: `"none"`
             (zero), `"network"` (a small trained network of their neighbours at Hamming distance 1) or `"blend"` (the
             network beside the counts of every state). Baselines: `"laplace"`, `"neighbours"` (their mean), `"random"`.

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
 ]
 FEW_SHOTS = {"shots": "2x", "interpolation": "network", "task_type": "CAUSAL_LM", "target_modules": TARGETS}
+ERRORS = {"shots": None, "interpolation": "none", "noise": "torino"}  # with the fixture `trajectories`
 
 
 def measured(**settings):
@@ -50,8 +51,10 @@ def trained(model, n_steps=2):
     return model
 
 
-def test_each_training_step_measures_anew():
-    assert len(set(islice(steps(measured(), 0.0), 3))) == 3
+@pytest.mark.usefixtures("trajectories")
+@pytest.mark.parametrize("settings", [{}, ERRORS], ids=["shots", "errors"])
+def test_each_training_step_measures_anew(settings):
+    assert len(set(islice(steps(measured(**settings), 0.0), 3))) == 3
 
 
 def test_the_forwards_of_one_step_share_its_draw():
@@ -68,8 +71,10 @@ def test_a_model_without_a_task_measures_anew_as_well():
     assert int(generator(trained(get_peft_model(build("llama"), config), 3)).draw) == 3
 
 
-def test_evaluation_keeps_the_last_steps_shots():
-    model = trained(measured())
+@pytest.mark.usefixtures("trajectories")
+@pytest.mark.parametrize("settings", [{}, ERRORS], ids=["shots", "errors"])
+def test_evaluation_keeps_the_last_steps_draw(settings):
+    model = trained(measured(**settings))
     kept = logits(model, "llama")
     assert torch.equal(logits(model.eval(), "llama"), kept)
     with torch.enable_grad():
@@ -78,9 +83,14 @@ def test_evaluation_keeps_the_last_steps_shots():
         )
 
 
-@pytest.mark.parametrize("gradient", ["exact", "parameter_shift", "spsa"])
-def test_a_checkpoint_is_one_adapter_bit_for_bit(gradient, tmp_path):
-    model = trained(measured(gradient=gradient)).eval()
+@pytest.mark.usefixtures("trajectories")
+@pytest.mark.parametrize(
+    "settings",
+    [{"gradient": "exact"}, {"gradient": "parameter_shift"}, {"gradient": "spsa"}, ERRORS],
+    ids=["exact", "parameter_shift", "spsa", "errors"],
+)
+def test_a_checkpoint_is_one_adapter_bit_for_bit(settings, tmp_path):
+    model = trained(measured(**settings)).eval()
     expected = logits(model, "llama")
     model.save_pretrained(tmp_path / "native")
     loaded = PeftModel.from_pretrained(build("llama"), tmp_path / "native").eval()

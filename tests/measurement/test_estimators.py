@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from qpa_hf.circuit.randomness import seeded
 
 DRAW = torch.tensor(0)
 RANDOM = [name for name in ESTIMATORS if name != "none"]
+DRAWN = [{"shots": 100}, {"noise": "torino"}]  # errors of few qubits are drawn with the fixture `trajectories`
 
 
 def circuits(ansatz="ry_cnot", depth=3, n_qubits=3, dtype=torch.float64):
@@ -106,24 +108,49 @@ def spread(angles, weights):
     return torch.stack(found).mean().sqrt()
 
 
+@pytest.mark.usefixtures("trajectories")
+@pytest.mark.parametrize("drawn", DRAWN, ids=str)
 @pytest.mark.parametrize("gradient_name", ESTIMATORS)
-def test_a_graph_does_not_change_what_is_measured(gradient_name):
+def test_a_graph_does_not_change_what_is_measured(gradient_name, drawn):
     angles, _ = circuits()
-    how = Measurement(shots=100, gradient=gradient_name)
+    how = Measurement(gradient=gradient_name, **drawn)
     with_graph = measured(angles, how, DRAW)
     with torch.no_grad():
         assert torch.equal(with_graph, measured(angles, how, DRAW))
 
 
+@pytest.mark.usefixtures("trajectories")
+@pytest.mark.parametrize("drawn", DRAWN, ids=str)
 @pytest.mark.parametrize("gradient_name", RANDOM)
-def test_a_draw_decides_values_and_gradient(gradient_name):
-    angles, weights = circuits()
-    how = Measurement(shots=100, gradient=gradient_name)
+def test_a_draw_decides_values_and_gradient(gradient_name, drawn):
+    angles, weights = circuits(depth=1)
+    how = Measurement(gradient=gradient_name, **drawn)
     values = [measured(angles, how, torch.tensor(draw)) for draw in (0, 0, 1)]
     gradients = [torch.autograd.grad((v * v * weights).sum(), angles)[0] for v in values]
     for first, again, other in (values, gradients):
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+
+
+@pytest.mark.usefixtures("trajectories")
+def test_shifted_circuits_err_independently_of_each_other_and_of_the_value(monkeypatch):
+    # As on a device. One pair of moved circuits in each call.
+    seeds = []
+    monkeypatch.setattr(
+        importlib.import_module("qpa_hf.circuit.measured"),
+        "noisy_probabilities",
+        lambda *args, seed: seeds.append(seed) or noisy_probabilities(*args, seed=seed),
+    )
+    monkeypatch.setitem(CALL_VALUES, "cpu", 1)
+    angles, weights = circuits(depth=1)
+    gradient(angles, weights, Measurement(noise="torino", gradient="parameter_shift"))
+    assert len(set(seeds)) == len(seeds) == 1 + angles[0].numel()
+
+
+def test_noise_that_is_exact_has_nothing_to_draw():
+    angles, _ = circuits()
+    first, second = (measured(angles, Measurement(noise="torino"), torch.tensor(draw)) for draw in (0, 1))
+    assert torch.equal(first, second)
 
 
 def test_shots_are_drawn_from_what_a_noisy_device_reads():
@@ -133,9 +160,11 @@ def test_shots_are_drawn_from_what_a_noisy_device_reads():
     assert (values - expected).abs().max() < 5e-3 < (expected - ideal).abs().max()
 
 
-def test_counting_on_before_the_backward_pass_leaves_its_draw_alone():
-    angles, weights = circuits()
-    how = Measurement(shots=100, gradient="parameter_shift")
+@pytest.mark.usefixtures("trajectories")
+@pytest.mark.parametrize("drawn", DRAWN, ids=str)
+def test_counting_on_before_the_backward_pass_leaves_its_draw_alone(drawn):
+    angles, weights = circuits(depth=1)
+    how = Measurement(gradient="parameter_shift", **drawn)
     draw = torch.tensor(0)
     loss = (measured(angles, how, draw) * weights).sum()
     draw.add_(1)
