@@ -89,7 +89,9 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
             ValueError: if its last dimension is not `n_features`.
         """
         self._check(embeddings)
-        if self.training and (self.settings.shots is not None or self.settings.noise is not None):
+        is_drawn = self.settings.shots is not None or self.settings.noise is not None
+        # Inside a backward pass activation checkpointing computes a second time what has been drawn.
+        if is_drawn and self.training and torch._C._current_graph_task_id() == -1:
             self.draw += 1
         dtype = torch.promote_types(self.angles.dtype, torch.float32)
         if not embeddings.numel():

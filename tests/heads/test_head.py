@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from qpa_hf.circuit.noise import find_snapshot
 from qpa_hf.heads import HeadSettings, QuantumHead
@@ -126,6 +127,18 @@ def test_evaluation_repeats_and_training_draws_anew(settings):
     assert torch.equal(head(x), head(x))
     head.train()
     assert not torch.equal(head(x), head(x))
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+@pytest.mark.parametrize("settings", [{"shots": 50}, {"noise": "torino"}], ids=str)
+def test_activation_checkpointing_recomputes_the_same_draw(settings, use_reentrant):
+    x, grads = embeddings(8).requires_grad_(), []
+    for is_checkpointing in (False, True):
+        head = QuantumHead(12, **SMALL, **settings).train()
+        logits = checkpoint(head, x, use_reentrant=use_reentrant) if is_checkpointing else head(x)
+        logits.square().sum().backward()
+        grads.append([parameter.grad for parameter in head.parameters()])
+    torch.testing.assert_close(*grads)
 
 
 def test_shots_come_close_to_the_exact_logits():
