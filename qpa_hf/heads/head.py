@@ -95,7 +95,9 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
             self.draw += 1
         dtype = torch.promote_types(self.angles.dtype, torch.float32)
         if not embeddings.numel():
-            return embeddings.new_zeros(*embeddings.shape[:-1], self.settings.n_classes, dtype=dtype)
+            # Nothing to simulate, but a graph to all parameters, as a linear layer has: their gradients are zero.
+            none = embeddings.new_zeros(*embeddings.shape[:-1], self.settings.n_classes, dtype=dtype)
+            return none + embeddings.sum() + sum(p.sum() for p in self.parameters())
         with torch.autocast(embeddings.device.type, enabled=False):
             rows = embeddings.reshape(-1, embeddings.shape[-1]).to(dtype)
             p = self._measure(rows)  # (2**n_measured, batch)

@@ -69,6 +69,12 @@ def test_an_empty_batch_gives_no_logits():
     assert QuantumHead(12, **SMALL)(embeddings(0)).shape == (0, 2)
 
 
+def test_an_empty_batch_has_gradients_of_zero():
+    head = QuantumHead(12, **SMALL)
+    head(embeddings(0)).sum().backward()
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in head.parameters())
+
+
 def test_only_the_constant_tells_an_embedding_from_its_negative():
     x = embeddings(1)
     gaps = [
