@@ -54,6 +54,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
 
     draw: Tensor
 
+    @torch.inference_mode(False)  # what was made in inference mode could not be trained later
     def __init__(self, n_features: int, n_classes: int = 2, **settings: Any) -> None:
         super().__init__()
         _check_names(settings)

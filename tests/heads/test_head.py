@@ -266,6 +266,13 @@ def test_inference_mode_leaves_nothing_behind_that_training_could_not_use():
     assert head.angles.grad.isfinite().all()
 
 
+def test_a_head_made_in_inference_mode_can_be_trained():
+    with torch.inference_mode():
+        head = QuantumHead(12, **SMALL, shots=50)
+    head.train()(embeddings()).sum().backward()
+    assert head.angles.grad.isfinite().all()
+
+
 def test_shots_of_many_rows_are_independent():
     head, x = QuantumHead(12, **SMALL, shots=4).eval(), embeddings(1).expand(3 * SIMULATED_TOGETHER, 12)
     with torch.no_grad():
