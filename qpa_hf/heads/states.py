@@ -24,7 +24,9 @@ def amplitude_states(embeddings: Tensor, n_qubits: int, constant: float) -> Tens
     Returns:
         Shape (2**n_qubits, batch).
     """
-    directions = F.normalize(embeddings, dim=1)
+    # Squares of very large or small numbers would leave the range. No gradient: the direction depends on no scale.
+    largest = embeddings.detach().abs().amax(1, keepdim=True)
+    directions = F.normalize(embeddings / largest.masked_fill(largest == 0, 1), dim=1)
     if constant:
         directions = F.normalize(
             torch.cat((directions, directions.new_full((len(directions), 1), constant)), 1), dim=1

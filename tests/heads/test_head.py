@@ -84,6 +84,10 @@ def test_only_the_constant_tells_an_embedding_from_its_negative():
     assert gaps[0] > 1e-3 > 1e-6 > gaps[1]
 
 
+def test_an_embedding_without_a_direction_has_logits():
+    assert QuantumHead(12, **SMALL)(torch.zeros(1, 12)).isfinite().all()
+
+
 def test_each_number_of_classes_starts_with_classes_apart():
     for n_classes in (2, 3, 5):
         weight = QuantumHead(12, n_classes, **SMALL).readout.weight

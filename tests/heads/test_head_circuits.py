@@ -67,6 +67,17 @@ def test_a_head_gives_the_logits_of_its_gates(settings):
     np.testing.assert_allclose(head(embeddings).detach().numpy(), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+@pytest.mark.parametrize("settings", [{}, {"n_encoders": 2}, {"constant": 0}, {"noise": "torino"}], ids=str)
+def test_only_the_directions_of_embeddings_count(settings, factor):
+    head = QuantumHead(12, **{"n_qubits": 4, "n_layers": 2, **settings}).eval()
+    embeddings = torch.randn(3, 12, requires_grad=True)
+    scaled = (embeddings.detach() * factor).requires_grad_()
+    results = [(head(some), *torch.autograd.grad(head(some).sum(), some)) for some in (embeddings, scaled)]
+    (expected, slope), (found, slope_of_scaled) = results
+    torch.testing.assert_close((found, slope_of_scaled * factor), (expected, slope), rtol=1e-4, atol=1e-5)
+
+
 def test_a_head_gives_the_logits_of_pennylane():
     qml = pytest.importorskip("pennylane")
     head = QuantumHead(20, n_qubits=5, n_layers=2, connectivity=2).double()
