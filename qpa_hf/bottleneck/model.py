@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTuner
@@ -24,6 +26,16 @@ class BottleneckModel(BaseTuner):
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckLayer
     target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING  # type: ignore[assignment]
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        # PEFT takes `adapter_names` away before it calls a layer that would not know them.
+        if (names := kwargs.get("adapter_names")) is not None:
+            raise ValueError(
+                f"`adapter_names`={names!r} is not possible, because a feed-forward adapter is the same for the whole "
+                "batch. Pass each adapter's rows by themselves, after `set_adapter`."
+            )
+        yield
 
     def _create_and_replace(
         self,

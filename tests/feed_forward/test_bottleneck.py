@@ -158,6 +158,11 @@ BAD = {
         TypeError,
         "self_attn.out_proj is a NonDynamically.*before linear layers that are called",
     ),
+    "an adapter for each row": (
+        lambda: logits(make("linear")[1], "llama", adapter_names=["default", "b"]),
+        ValueError,
+        r"`adapter_names`=\['default', 'b'\] is not possible, because a feed-forward adapter is the same for",
+    ),
     "merge": (lambda: make("linear")[1].merge_and_unload(), ValueError, "cannot be merged into a weight"),
 }
 
