@@ -134,7 +134,8 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     )
     for printing in (ProgressCallback, PrinterCallback):  # the second where transformers is told to log less
         trainer.remove_callback(printing)
-    has_bars = not arguments.disable_tqdm
+    # Not `arguments`' own value, which the level of transformers' log decides where nobody has.
+    has_bars = not settings.training.get("disable_tqdm")
     if has_bars:
         trainer.add_callback(QuietProgress)
     if isinstance(config, QPAConfig) and config.basis == "gradient":
