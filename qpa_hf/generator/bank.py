@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -79,7 +80,8 @@ class _Regenerated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, bank: Bank, *parameters: Tensor) -> tuple[Tensor, ...]:
-        ctx.bank, ctx.versions = bank, [(id(p), _version(p)) for p in parameters]
+        # A copy of the bank, which keeps no values: the bank keeps this graph, and nothing would ever free the two.
+        ctx.bank, ctx.versions = copy.copy(bank), [(id(p), _version(p)) for p in parameters]
         ctx.set_materialize_grads(False)
         with torch.enable_grad():  # which tells the slots with a graph from those of a frozen basis
             slots, _ = bank._generate()
@@ -220,8 +222,9 @@ class Bank:
         Raises:
             RuntimeError: if somebody has written into one.
         """
-        for index in range(len(self._constant or [])):
-            self._unwritten(index)
+        if self._constant is not None and self._constant_key == self._key():
+            for index in range(len(self._constant)):
+                self._unwritten(index)
         self._constant = None
         return list(self._constants())
 

@@ -1,7 +1,9 @@
 """`generate` on any module: what networks, torch's tools and training rely on."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -274,6 +276,17 @@ def test_parts_may_have_losses_of_their_own(pair):
         one.backward()
     for parameter, gradient in zip(parameters, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize("is_trained", [False, True], ids=["called", "trained"])
+def test_network_that_was_called_in_parts_is_freed(is_trained):
+    networks = generate(nn.ModuleDict({"actor": nn.Linear(8, 2), "critic": nn.Linear(8, 1)}), **SETTINGS)
+    generator, loss = weakref.ref(generator_of(networks)), networks["actor"](torch.ones(4, 8)).mean()
+    if is_trained:
+        loss.backward()
+    del networks, loss
+    gc.collect()
+    assert generator() is None
 
 
 def test_step_between_a_forward_of_a_part_and_its_backward_is_refused(pair):
