@@ -4,6 +4,7 @@ import sys
 from pydoc_data.topics import topics
 
 import pytest
+from safetensors.torch import load_file
 
 from qpa_hf.cli import main
 from qpa_hf.demo.arms import BASE
@@ -44,3 +45,15 @@ def tiny(book):
     """Options of a run of a few steps."""
     settings = [*TINY, "training.max_steps=4", "training.learning_rate=1e-3", "training.per_device_train_batch_size=2"]
     return ["--model", BASE, "--train", book, *(word for setting in settings for word in ("--set", setting))]
+
+
+@pytest.fixture(params=["train", "compare"])
+def command(request):
+    """Each command that trains in a folder, as short as it can be."""
+    return {"train": ["train"], "compare": ["compare", "--arm", "LoRA r=1", "--rate", "1e-2"]}[request.param]
+
+
+@pytest.fixture(scope="session")
+def weights():
+    """Return what a run wrote as its plain adapter."""
+    return lambda folder: load_file(folder / "adapter" / "adapter_model.safetensors")

@@ -1,0 +1,83 @@
+"""The folder of a run: what it holds is kept, unless a new run replaces it."""
+
+import pytest
+import torch
+
+from qpa_hf.training import folder
+
+
+def test_output_below_a_file_is_refused(qpa, tiny, tmp_path):
+    (tmp_path / "file").touch()
+    result = qpa("train", "--output", tmp_path / "file" / "run", *tiny)
+    assert (result.code, "is a file. Pass a folder" in result.err) == (2, True)
+
+
+def test_text_that_changed_under_its_name_is_another_run(command, qpa, tiny, book, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(book.read_text(encoding="utf-8"), encoding="utf-8")
+    options = [*(text if option == book else option for option in tiny), "--output", tmp_path / "run"]
+    assert qpa(*command, *options).code == 0
+    text.write_text(text.read_text(encoding="utf-8")[::-1], encoding="utf-8")
+    result = qpa(*command, *options)
+    assert (result.code, "on another text" in result.err) == (2, True)
+
+
+def test_settings_refused_late_do_not_occupy_the_folder(qpa, tiny, tmp_path):
+    assert qpa("train", "--output", tmp_path, *tiny, "--set", "data.block_length=300").code == 2
+    assert qpa("train", "--output", tmp_path, *tiny).code == 0
+
+
+def test_folder_of_another_run_is_kept(qpa, tiny, tmp_path, weights):
+    qpa("train", "--output", tmp_path, *tiny)
+    before = weights(tmp_path)
+    result = qpa("train", "--output", tmp_path, *tiny, "--set", "adapter.r=4")
+    assert result.code == 2
+    assert "other settings" in result.err
+    assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)
+
+
+def test_folder_that_is_no_run_is_never_removed(qpa, tiny, tmp_path):
+    for name in ("thesis.tex", "earlier/draft.tex", "discarded/chapter.tex"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("years of work", encoding="utf-8")
+    before = _texts(tmp_path)
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny).code == 2
+    assert _texts(tmp_path) == before
+
+
+def test_a_fresh_start_removes_a_run_only_once_the_new_one_is_found_good(qpa, tiny, tmp_path, weights):
+    qpa("train", "--output", tmp_path, *tiny)
+    before = weights(tmp_path)
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--train", tmp_path / "typo.txt").code == 2
+    assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    refused = qpa("train", "--output", tmp_path, "--fresh", *tiny)
+    assert (refused.code, "notes.txt, which is no part of a run" in refused.err) == (2, True)
+    assert (tmp_path / "native").is_dir()
+    (tmp_path / "notes.txt").unlink()
+    late = ("--set", "adapter.target_modules=[typo]")
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny, *late).code == 2
+    assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--set", "adapter.r=4").code == 0
+    assert not {path.name for path in tmp_path.iterdir()} & {folder.EARLIER, folder.DISCARDED}
+    assert {4} == {min(tensor.shape) for tensor in weights(tmp_path).values()}
+
+
+@pytest.mark.parametrize("cut_off_at", [0, 1, 2])
+def test_killed_fresh_start_gives_the_earlier_run_back(cut_off_at, tmp_path):
+    (tmp_path / "run.yaml").write_text("old", encoding="utf-8")
+    (tmp_path / "native").mkdir()
+    (tmp_path / "native" / "weights").write_text("old", encoding="utf-8")
+    before = _texts(tmp_path)
+    start = folder.begun(tmp_path, is_fresh=True)
+    start.__enter__()  # and killed, so that nothing is done at the end
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "run.yaml").write_text("new", encoding="utf-8")
+    for name in ("run.yaml", "native")[:cut_off_at]:  # when it was being put back
+        (tmp_path / folder.EARLIER / name).replace(tmp_path / name)
+    with folder.begun(tmp_path, is_fresh=False):
+        assert _texts(tmp_path) == before
+
+
+def _texts(place):
+    return {path.relative_to(place): path.read_text(encoding="utf-8") for path in place.rglob("*") if path.is_file()}
