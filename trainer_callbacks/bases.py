@@ -69,6 +69,7 @@ class RefreshBasisCallback(TrainerCallback):
         n_stages = model.peft_config[self.adapter_name].n_stages
         if generator.n_bases > state.global_step * n_stages // state.max_steps:
             return
-        refresh_basis(model, self.dataloader, self.n_examples, self.adapter_name, self.loss)
+        own = (self.n_examples, self.adapter_name, self.loss)
+        refresh_basis(model, self.dataloader, *own, progress=not args.disable_tqdm)
         for parameter in generator.parameters():
             kwargs["optimizer"].state.pop(parameter, None)

@@ -116,8 +116,9 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         training: changes to the run's training arguments, such as `learning_rate`, or `callbacks`.
     """
     callbacks = training.pop("callbacks", [])
-    machine = {"dataloader_pin_memory": torch.accelerator.is_available()}
-    arguments = TrainingArguments(output_dir=str(folder), **(machine | settings.training | training))
+    # Bars are the run's to decide; else the level of transformers' log would.
+    own = {"dataloader_pin_memory": torch.accelerator.is_available(), "disable_tqdm": False}
+    arguments = TrainingArguments(output_dir=str(folder), **(own | settings.training | training))
     set_seed(arguments.seed)
     base = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.float32)
     check_fit(base, settings.model, data.train, "data.block_length")
@@ -134,8 +135,7 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     )
     for printing in (ProgressCallback, PrinterCallback):  # the second where transformers is told to log less
         trainer.remove_callback(printing)
-    # Not `arguments`' own value, which the level of transformers' log decides where nobody has.
-    has_bars = not settings.training.get("disable_tqdm")
+    has_bars = not arguments.disable_tqdm
     if has_bars:
         trainer.add_callback(QuietProgress)
     if isinstance(config, QPAConfig) and config.basis == "gradient":
@@ -143,7 +143,8 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         shuffled: Any = [rows[0][i] for i in order]  # the same whenever they are read, for runs that are resumed
         batches: Any = DataLoader(shuffled, arguments.train_batch_size, collate_fn=default_data_collator)
         is_saved = arguments.save_strategy != "no"
-        initialize_basis(model, batches, cache=folder / "bases.safetensors" if is_saved else None)
+        cache = folder / "bases.safetensors" if is_saved else None
+        initialize_basis(model, batches, cache=cache, progress=has_bars)
         if config.n_stages > 1:
             trainer.add_callback(RefreshBasisCallback(batches))
     before = perplexity(model, data.validation, progress=has_bars)

@@ -42,6 +42,7 @@ def initialize_basis(
     adapter_name: str = "default",
     loss: Loss | None = None,
     cache: str | os.PathLike[str] | None = None,
+    progress: bool = True,
 ) -> None:
     """Find the frozen bases of an adapter with `basis="gradient"`; call it once, before training.
 
@@ -62,6 +63,7 @@ def initialize_basis(
         loss: of (model, batch); `model(**batch).loss` if None.
         cache: a file that keeps the bases: written if it is absent, read instead of all computing if it is there. It
             is compared by the layers' names and ranks; for other weights or examples pass another file.
+        progress: whether to show a bar on standard error, that of the first process if there are several.
 
     Raises:
         TypeError: if `model` is no PEFT model, or a batch has no tensors by name.
@@ -84,8 +86,8 @@ def initialize_basis(
     else:
         # A DataLoader draws a seed; who reads the cache instead must find the same random numbers afterwards.
         with _without_adapters(model), torch.random.fork_rng(devices=[]):
-            found = _found(model, dataloader, n_examples, adapter_name, loss, shapes)
-        if path is not None and (not _is_distributed() or dist.get_rank() == 0):
+            found = _found(model, _first(dataloader, n_examples, progress), adapter_name, loss, shapes)
+        if path is not None and _is_first_process():
             _write(path, found, shapes)
     _begin_stage(bank, basis, found)
 
@@ -96,6 +98,7 @@ def refresh_basis(
     n_examples: int = 1024,
     adapter_name: str = "default",
     loss: Loss | None = None,
+    progress: bool = True,
 ) -> None:
     """Find the bases of the next stage of an adapter with `n_stages` above 1, in the course of training.
 
@@ -129,7 +132,8 @@ def refresh_basis(
     for parameter in trained:  # nobody needs their gradients, and DDP would wait for them
         parameter.requires_grad_(False)
     try:
-        found = _found(model, dataloader, n_examples, adapter_name, loss, _shapes(model, adapter_name, basis))
+        batches = _first(dataloader, n_examples, progress)
+        found = _found(model, batches, adapter_name, loss, _shapes(model, adapter_name, basis))
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
@@ -162,15 +166,12 @@ def _shapes(model: nn.Module, adapter_name: str, basis: Basis) -> dict[str, tupl
 
 def _found(
     model: nn.Module,
-    dataloader: Iterable[Mapping[str, Any]],
-    n_examples: int,
+    batches: Iterable[Mapping[str, Any]],
     adapter_name: str,
     loss: Loss | None,
     shapes: Mapping[str, tuple[int, int]],
 ) -> Tensor:
-    if n_examples < 1:
-        raise ValueError(f"`n_examples`={n_examples} is not allowed. Set it to at least 1.")
-    moments = _moments(model, dataloader, n_examples, adapter_name, loss or _model_loss)
+    moments = _moments(model, batches, adapter_name, loss or _model_loss)
     return _bases(moments, [rank for rank, _ in shapes.values()])
 
 
@@ -241,9 +242,7 @@ class _Observer:
                 total.add_(part)
 
 
-def _moments(
-    model: Any, dataloader: Iterable[Mapping[str, Any]], n_examples: int, adapter_name: str, loss: Loss
-) -> dict[str, Moments]:
+def _moments(model: Any, batches: Iterable[Mapping[str, Any]], adapter_name: str, loss: Loss) -> dict[str, Moments]:
     observers = {name: _Observer() for name in _layer_names(model, adapter_name)}
     layers = {name: model.get_submodule(name).get_base_layer() for name in observers}
     for name, layer in layers.items():
@@ -256,7 +255,7 @@ def _moments(
     device, losses = next(model.parameters()).device, []
     try:
         with _untouched(model), torch.enable_grad():
-            for batch in _first(dataloader, n_examples):
+            for batch in batches:
                 value = loss(model, {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()})
                 (SCALE * value.float()).backward()
                 losses.append(value.detach())
@@ -283,10 +282,14 @@ def _untouched(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
 
 
-def _first(dataloader: Iterable[Mapping[str, Any]], n_examples: int) -> Iterator[Mapping[str, Any]]:
-    """Return batches until `n_examples` examples have been read, with a progress bar."""
-    n_read = 0
-    for batch in track(dataloader, "Gradient bases", console=Console(stderr=True), transient=True):
+def _first(dataloader: Iterable[Mapping[str, Any]], n_examples: int, progress: bool) -> Iterator[Mapping[str, Any]]:
+    """Return batches until `n_examples` examples have been read."""
+    if n_examples < 1:
+        raise ValueError(f"`n_examples`={n_examples} is not allowed. Set it to at least 1.")
+    n_read, is_shown = 0, progress and _is_first_process()
+    for batch in track(
+        dataloader, "Gradient bases", console=Console(stderr=True), transient=True, disable=not is_shown
+    ):
         tensors = batch.values() if isinstance(batch, Mapping) else ()
         sizes = [len(value) for value in tensors if isinstance(value, Tensor) and value.dim()]
         if not sizes:
@@ -338,6 +341,10 @@ def _bases(moments: Mapping[str, Moments], ranks: Iterable[int]) -> Tensor:
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def _is_first_process() -> bool:
+    return not _is_distributed() or dist.get_rank() == 0
 
 
 def _read(path: Path, layers: Mapping[str, Sequence[int]]) -> Tensor:

@@ -40,12 +40,14 @@ def test_same_command_resumes_to_the_same_bits(qpa, tiny, tmp_path, monkeypatch,
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_a_run_without_bars_draws_none(qpa, tiny, tmp_path, monkeypatch):
-    found = []
-    monkeypatch.setattr(run, "perplexity", lambda *args, progress: found.append(progress) or 1.0)
-    monkeypatch.setattr(run, "QuietProgress", None)  # to add it would fail
-    result = qpa("train", "--output", tmp_path, *tiny, "--set", "training.disable_tqdm=true")
-    assert (result.code, found) == (0, [False, False])
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_bars_are_drawn_unless_a_run_is_without(is_quiet, qpa, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # draw as on a terminal
+    bases = ["adapter.basis=gradient", "adapter.source=direct", "adapter.n_stages=2"]
+    settings = [*bases, f"training.disable_tqdm={is_quiet}"]
+    result = qpa("train", "--output", tmp_path, *tiny, *(word for setting in settings for word in ("--set", setting)))
+    bars = ("Gradient bases", "evaluating", "4/4")  # the last is of the steps
+    assert (result.code, [bar in result.err for bar in bars]) == (0, [not is_quiet] * 3)
 
 
 def _interrupted_after(step):
