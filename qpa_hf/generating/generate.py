@@ -43,7 +43,8 @@ def generate(module: Module, names: str | Sequence[str] | None = None, **setting
     deviation around their constant.
 
     Numbers that are written in place through a `.data` are not noticed; assign to `.data`, or write under
-    `torch.no_grad()`. A Parameter that is tied to one outside of `module` is untied from that.
+    `torch.no_grad()`. A Parameter that is tied to one outside of `module` is untied from that. An
+    embedding's padding row is generated as its other rows are, and does not stay zero.
 
     Args:
         module: changed in place. Of a PEFT model, the method's tensors are generated, whatever the method;
