@@ -24,7 +24,8 @@ def inspect(folder: Path) -> dict[str, Any]:
         ValueError: if the directory holds neither, or something damaged.
     """
     form = form_of(folder)
-    weights = read_weights(folder)
+    # A generator's settings lie beside its numbers as the bytes of a text.
+    weights = {name: tensor for name, tensor in read_weights(folder).items() if not name.endswith("_extra_state")}
     config: Any = PeftConfig.from_pretrained(str(folder))
     targets = getattr(config, "target_modules", None)
     found: dict[str, Any] = {
@@ -53,7 +54,8 @@ def inspect(folder: Path) -> dict[str, Any]:
 
 def _largest(tensors: Iterable[Tensor]) -> float:
     """Return the largest absolute value; NaN if there is one anywhere."""
-    largest = [tensor.abs().max().double() for tensor in tensors if tensor.numel()]
+    # Whole numbers count something, such as the draws of shots.
+    largest = [tensor.abs().max().double() for tensor in tensors if tensor.numel() and tensor.is_floating_point()]
     return float(torch.stack(largest).max()) if largest else 0.0
 
 

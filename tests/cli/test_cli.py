@@ -91,6 +91,18 @@ def test_inspect_reports_what_is_not_finite_in_json(qpa, native):
 
 
 @pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+def test_inspect_counts_numbers_and_not_the_settings_beside_them(qpa, tmp_path):
+    model = adapted("llama", target_modules=["q_proj"], shots=50, gradient="exact")
+    generator = model.base_model.lora_qpa["default"]
+    generator.draw.fill_(1000)  # as after so many steps
+    model.save_pretrained(tmp_path)
+    found = json.loads(qpa("inspect", tmp_path, "--json").out)
+    numbers = [tensor for name, tensor in generator.state_dict().items() if name != "_extra_state"]
+    assert found["numbers"] == sum(tensor.numel() for tensor in numbers)
+    assert found["largest_value"] == max(float(p.detach().abs().max()) for p in generator.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
 @pytest.mark.parametrize("targets", [["q_proj"], r".*\.[qv]_proj"], ids=str)
 def test_inspect_names_the_targets_as_they_were_given(qpa, targets, tmp_path):
     adapted("llama", target_modules=targets).save_pretrained(tmp_path)
