@@ -39,7 +39,7 @@ class HeadSettings:
         n_main_layers (`int`, defaults to 2): R, layers of the measured circuit after the last upload.
         n_reuploads (`int`, defaults to 2): N, how often the latent vector is uploaded again; a layer precedes each.
         connectivity (`int`, defaults to 1): C, blocks of CNOT and R_Y join qubits at distances 1 to C on a ring, as
-            far as a circuit is wide enough. In our study 4 was more accurate than 1; it takes three times as long.
+            far as a circuit is wide enough. In our study 4 was more accurate than 1; it takes over twice as long.
         fusion (`str`, defaults to `"concatenate"`): how the encoders' expectations become one latent vector, which
             the paper does not say: end to end, or their `"mean"`.
         n_latent (`int`, *optional*): expectations of each encoder; by default as many as there is room for.
