@@ -22,7 +22,7 @@ from torch import nn
 from qpa_hf.checkpoint import read_weights
 from qpa_hf.generating.generation import generation_of, remove
 from qpa_hf.generating.native import KIND
-from qpa_hf.generating.vanilla import Plain, vanilla, with_base_class
+from qpa_hf.generating.vanilla import Plain, has_plain_form, vanilla, with_base_class
 from qpa_hf.model_cards import CARD_NAME, RECORD_NAME, RunRecord, write_card
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
@@ -165,8 +165,11 @@ def _from_model(model: Any, adapter_name: str) -> Plain:
     base_model: Any = peft_model.base_model
     config = peft_model.peft_config.get(adapter_name)
     if not isinstance(config, QPAConfig):
-        known = [name for name, c in peft_model.peft_config.items() if isinstance(c, QPAConfig)]
-        raise ValueError(f"`adapter_name`={adapter_name!r} is not a QPA adapter of this model. It has {known}.")
+        known = [name for name in peft_model.peft_config if has_plain_form(peft_model, name)]
+        raise ValueError(
+            f"`adapter_name`={adapter_name!r} is not a QPA adapter of this model. It has {known} to materialize; any "
+            "other is saved as it is by `save_pretrained`."
+        )
     if is_zero3(peft_model):
         raise RuntimeError(
             "DeepSpeed's ZeRO-3 keeps the model's numbers outside of it. Save a checkpoint with the Trainer or with "

@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from test_peft_contract import CASES, LM, make
 
-from qpa_hf import QPAConfig, materialize
+from qpa_hf import BottleneckConfig, QPAConfig, materialize
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -250,8 +250,17 @@ def test_second_adapter_is_found_in_the_saved_models_folder(tmp_path):
 
 
 def test_unknown_adapter_name_lists_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match=r"It has \['default'\]"):
+    with pytest.raises(ValueError, match=r"It has \['default'\] to materialize"):
         materialize(model(), tmp_path / "a", adapter_name="b")
+
+
+def test_an_adapter_without_a_generator_is_sent_to_peft(tmp_path):
+    two = model()
+    two.add_weighted_adapter(["default"], [0.5], "c", combination_type="linear")
+    bottleneck = get_peft_model(build("llama"), BottleneckConfig(target_modules=["q_proj"]))
+    for source, name in ((two, "c"), (bottleneck, "default")):
+        with pytest.raises(ValueError, match="is saved as it is by `save_pretrained`"):
+            materialize(source, tmp_path / "a", adapter_name=name)
 
 
 def test_edits_that_no_counter_sees_are_written(tmp_path):
