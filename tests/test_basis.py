@@ -317,6 +317,16 @@ REFUSED_CALLS = {
         ValueError,
         "No gradient came to model.layers.0.self_attn.q_proj",
     ),
+    "a number": (
+        lambda model: initialize_basis(model, [inputs("llama")], loss=lambda *given: square(*given).item()),
+        TypeError,
+        "The loss is a float without a graph",
+    ),
+    "cut off its graph": (
+        lambda model: initialize_basis(model, [inputs("llama")], loss=lambda *given: square(*given).detach()),
+        TypeError,
+        "The loss is a Tensor without a graph",
+    ),
     "twice": (lambda model: initialize_basis(model, [inputs("llama")], loss=square), ValueError, "already"),
     "rows without names": (
         lambda model: initialize_basis(model, [(1, 2)]),

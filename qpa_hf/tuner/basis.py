@@ -60,13 +60,13 @@ def initialize_basis(
         dataloader: batches that the model takes as keyword arguments, labels included.
         n_examples: enough examples to read (in each process); the batch that reaches the number is the last one.
         adapter_name: which adapter of the model.
-        loss: of (model, batch); `model(**batch).loss` if None.
+        loss: of (model, batch), a tensor with its graph; `model(**batch).loss` if None.
         cache: a file that keeps the bases: written if it is absent, read instead of all computing if it is there. It
             is compared by the layers' names and ranks; for other weights or examples pass another file.
         progress: whether to show a bar on standard error, that of the first process if there are several.
 
     Raises:
-        TypeError: if `model` is no PEFT model, or a batch has no tensors by name.
+        TypeError: if `model` is no PEFT model, a batch has no tensors by name, or the loss has no graph.
         ValueError: if the adapter has no gradient bases, or has found its bases before; if there are no examples or
             none to be read; if gradients are not finite; or if the cache belongs to other layers.
         IsADirectoryError: if `cache` is a directory.
@@ -109,7 +109,7 @@ def refresh_basis(
     Args: see `initialize_basis`.
 
     Raises:
-        TypeError: if `model` is no PEFT model.
+        TypeError: if `model` is no PEFT model, a batch has no tensors by name, or the loss has no graph.
         ValueError: if the adapter has no first bases yet, is in its last stage, is not active, is disabled or is
             sharded by FSDP2 or ZeRO-3; if there are no examples or none to be read; or if gradients are not finite.
     """
@@ -257,6 +257,11 @@ def _moments(model: Any, batches: Iterable[Mapping[str, Any]], adapter_name: str
         with _untouched(model), torch.enable_grad():
             for batch in batches:
                 value = loss(model, {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()})
+                if not isinstance(value, Tensor) or not value.requires_grad:
+                    raise TypeError(
+                        f"The loss is a {type(value).__name__} without a graph. Let `loss` return a tensor as the "
+                        "model gave it, such as `model(**batch).loss`, without `.item()` or `.detach()`."
+                    )
                 (SCALE * value.float()).backward()
                 losses.append(value.detach())
     finally:
