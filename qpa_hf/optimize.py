@@ -93,9 +93,7 @@ def optimize_angles(
             or a loss that is not finite.
         RuntimeError: if several processes train together.
     """
-    generator = generator_to_optimize(model, method, max_evaluations, adapter_name)
-    if not (math.isfinite(step) and step > 0):
-        raise ValueError(f"`step`={step!r} is not allowed. Set it to a finite number above 0.")
+    generator = generator_to_optimize(model, method, max_evaluations, step, adapter_name)
     _check_moving(generator)
     evaluations = _Evaluations(generator, Path(state) if state is not None else None, f"{method} {step}")
     x = evaluations.start
@@ -114,7 +112,9 @@ def optimize_angles(
     return Optimized(evaluations.best, evaluations.losses[0], evaluations.n_done, is_converged)
 
 
-def generator_to_optimize(model: nn.Module, method: str, max_evaluations: int, adapter_name: str) -> Generator:
+def generator_to_optimize(
+    model: nn.Module, method: str, max_evaluations: int, step: float, adapter_name: str
+) -> Generator:
     """Return the generator whose angles `optimize_angles` would move, or raise what that would raise at once."""
     if method not in METHODS:
         raise ValueError(f"`method`={method!r} is not known. Choose one of {', '.join(map(repr, METHODS))}.")
@@ -127,6 +127,8 @@ def generator_to_optimize(model: nn.Module, method: str, max_evaluations: int, a
             f"`max_evaluations`={max_evaluations} is too small: {method} needs at least {n_angles + 2} for "
             f"{n_angles} angles. Set more, or use fewer circuits or layers."
         )
+    if not (math.isfinite(step) and step > 0):
+        raise ValueError(f"`step`={step!r} is not allowed. Set it to a finite number above 0.")
     return generator
 
 

@@ -26,7 +26,10 @@ class OptimizeAnglesCallback(TrainerCallback):
         progress: whether to show a bar on standard error.
 
     Raises:
-        ValueError: if `every` is less than 1, or for an unknown method.
+        ValueError: if `every` is less than 1, or for an unknown method; when training begins, for what else
+            `optimize_angles` would refuse.
+        TypeError: when training begins, if there is no QPA adapter of that name.
+        RuntimeError: when training begins, if several processes train together.
     """
 
     def __init__(
@@ -54,7 +57,13 @@ class OptimizeAnglesCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        generator_to_optimize(kwargs["model"], self.method, self.max_evaluations, self.adapter_name)  # type: ignore[arg-type]
+        generator_to_optimize(
+            kwargs["model"],  # type: ignore[arg-type]
+            self.method,
+            self.max_evaluations,
+            self.step,
+            self.adapter_name,
+        )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

@@ -169,10 +169,15 @@ def test_trainer_optimizes_angles_beside_its_own_optimizer(tmp_path):
     assert not list(tmp_path.glob("optimized-angles-*"))
 
 
-def test_too_few_evaluations_are_known_before_the_first_step(tmp_path):
-    callback = OptimizeAnglesCallback(Counted(), every=3, max_evaluations=2, progress=False)
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [({"max_evaluations": 2}, "`max_evaluations`=2 is too small"), ({"step": 0}, "`step`=0 is not allowed")],
+    ids=["too few evaluations", "no step"],
+)
+def test_bad_input_is_known_before_the_first_step(kwargs, message, tmp_path):
+    callback = OptimizeAnglesCallback(Counted(), every=3, progress=False, **({"max_evaluations": 20} | kwargs))
     made = trainer(tmp_path, [callback], adapter=SMALL)
-    with pytest.raises(ValueError, match="`max_evaluations`=2 is too small"):
+    with pytest.raises(ValueError, match=message):
         made.train()
     assert made.state.global_step == 0
 
