@@ -146,7 +146,9 @@ def plan(
         n_steps: of training, for what a run measures.
 
     Raises:
-        ValueError: if the configuration's targets match nothing, or `n_steps` is less than 1.
+        ValueError: if the configuration's targets match nothing, `n_steps` is less than 1, a chunk size is not
+            allowed, or no configuration can be had by that name.
+        FileNotFoundError: if `model` names a directory that is not there.
 
     Example:
         >>> from transformers import GPT2Config

@@ -38,6 +38,9 @@ class MaterializeCallback(TrainerCallback):
         adapter_name: which adapter of the model.
         record: what Trainer does not know of the run, for the cards: data sets, licence, a control's result.
         evaluated_on: dataset and split of Trainer's evaluations, for the cards.
+
+    Raises:
+        ValueError: when training begins, if the model has no such adapter, or a plain one.
     """
 
     def __init__(

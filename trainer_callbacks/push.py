@@ -44,6 +44,11 @@ class PushMaterializedCallback(TrainerCallback):
         private: make a new repository private.
         token: access token; by default the one of `hf auth login`.
         policy: how patient to be with the Hub.
+
+    Raises:
+        ValueError: when training begins, if the model has no such adapter, or a plain one, or if `adapter` in the
+            output directory holds something else.
+        HubError: when training begins or ends, for what goes wrong on the way and does not pass.
     """
 
     def __init__(

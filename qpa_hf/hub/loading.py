@@ -60,6 +60,7 @@ def load(
 
     Raises:
         HubError: the true cause of what went wrong, and what to do.
+        ValueError: if `repo_id` is no Hub id, or the adapter does not fit the base model.
     """
     folder = download(repo_id, revision=revision, token=token, cache_dir=cache_dir, policy=policy)
     if base is not None:

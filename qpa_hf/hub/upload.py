@@ -59,7 +59,9 @@ def push(
         The commit that holds the files; with `create_pr`, `pr_url` is the pull request.
 
     Raises:
-        ValueError: if the adapter is incomplete, a file contains the token, or two arguments exclude each other.
+        ValueError: if the adapter is incomplete or none that can be pushed, `repo_id` is no Hub id, a file contains
+            the token, or two arguments exclude each other.
+        TypeError: if `model_or_path` is neither a PEFT model nor a path.
         HubError: what went wrong on the way, and what to do.
     """
     if form not in (None, *FORMS.values()):

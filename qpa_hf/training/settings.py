@@ -134,7 +134,9 @@ def read_settings(
 
     Raises:
         FileNotFoundError: if `file` is not there.
-        ValueError: for an unknown recipe, section or field, a malformed override, or if no model or text is named.
+        ValueError: for an unknown recipe, section or field, a malformed override, a value that cannot be, or if no
+            model or text is named.
+        TypeError, ImportError: for fields that `QPAConfig` refuses.
     """
     if recipe is not None and recipe not in RECIPES:
         raise ValueError(f"There is no recipe {recipe!r}. Choose one of {', '.join(RECIPES)}.")
