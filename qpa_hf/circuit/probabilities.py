@@ -123,11 +123,12 @@ def _propagate(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
 _traced_forward.register_autograd(_propagate, setup_context=_keep)
 
 
-def flat_angles(angles: Tensor, ansatz: str) -> tuple[Tensor, torch.Size]:
+def flat_angles(angles: Tensor, ansatz: str, n_states: int | None = None) -> tuple[Tensor, torch.Size]:
     """Return angles as (n_circuits, depth, rotations a layer, n_qubits), and the leading dimensions that they had.
 
     Raises:
-        TypeError, ValueError: as `probabilities` does, for a wrong type, ansatz, shape, or angles that are not finite.
+        TypeError, ValueError: as `probabilities` does, for a wrong type, ansatz, shape or number of states, or angles
+            that are not finite.
     """
     n_rotations = len(find_ansatz(ansatz).rotations)
     if not isinstance(angles, Tensor) or angles.dtype not in (torch.float32, torch.float64):
@@ -138,6 +139,11 @@ def flat_angles(angles: Tensor, ansatz: str) -> tuple[Tensor, torch.Size]:
     if angles.dim() < layer_dims or 0 in shape or (n_rotations > 1 and shape[-2] != n_rotations):
         wanted = "(..., depth, n_qubits)" if n_rotations == 1 else f"(..., depth, {n_rotations}, n_qubits)"
         raise ValueError(f"`angles` of ansatz {ansatz!r} must have shape {wanted}, got {shape}. Reshape them.")
+    if n_states is not None and not 1 <= n_states <= 2 ** shape[-1]:
+        n_qubits = shape[-1]
+        raise ValueError(
+            f"`n_states`={n_states} is not allowed for {n_qubits} qubits. Set it from 1 to {2**n_qubits}, or to None."
+        )
     # On a GPU the question would make the host wait for the device at every step.
     is_checked = angles.device.type == "cpu" and not torch.compiler.is_compiling()
     if is_checked and not math.isfinite(angles.detach().sum().item()):  # half the operations of isfinite().all()
@@ -223,14 +229,14 @@ def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None 
 
     Raises:
         TypeError: if `angles` is not a float32 or float64 tensor.
-        ValueError: for an unknown ansatz, a wrong shape, or angles that are not finite.
+        ValueError: for an unknown ansatz, a wrong shape, more states than there are, or angles that are not finite.
         MemoryError: if the states do not fit in memory.
 
     Example:
         >>> probabilities(torch.tensor([[torch.pi, 0.0]])).round(decimals=3)  # |00> -> |10> -> |11>
         tensor([0., 0., 0., 1.])
     """
-    flat, batch = flat_angles(angles, ansatz)
+    flat, batch = flat_angles(angles, ansatz, n_states)
     if torch.compiler.is_compiling():
         p = _traced_forward(flat, ansatz)
     else:

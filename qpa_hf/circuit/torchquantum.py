@@ -63,9 +63,9 @@ def torchquantum_probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states
     Raises:
         ImportError: if TorchQuantum cannot be imported.
         TypeError: if `angles` is not a float32 or float64 tensor.
-        ValueError: for an unknown ansatz, a wrong shape, or angles that are not finite.
+        ValueError: for an unknown ansatz, a wrong shape, more states than there are, or angles that are not finite.
     """
-    layers, batch = flat_angles(angles, ansatz)
+    layers, batch = flat_angles(angles, ansatz, n_states)
     tq = load_torchquantum()
     gates = {"x": tq.functional.rx, "y": tq.functional.ry, "z": tq.functional.rz}
     rotations, n_qubits = ANSATZE[ansatz].rotations, angles.shape[-1]

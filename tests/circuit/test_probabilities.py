@@ -234,6 +234,12 @@ def test_bad_input_is_named(angles, ansatz, error, message):
         probabilities(angles, ansatz)
 
 
+@pytest.mark.parametrize("n_states", [-1, 0, 9])
+def test_number_of_states_is_one_that_there_is(n_states):
+    with pytest.raises(ValueError, match=f"`n_states`={n_states} is not allowed for 3 qubits. Set it from 1 to 8"):
+        probabilities(torch.zeros(2, 3), n_states=n_states)
+
+
 def test_too_many_qubits_are_refused_before_allocating():
     needed = memory_bytes(45, 8, 1, "ry_cnot")
     with pytest.raises(MemoryError, match=f"45 qubits need about {needed:,} bytes, but .* are free"):

@@ -43,15 +43,15 @@ def noisy_probabilities(
 
     Raises:
         TypeError: if `angles` is not a float32 or float64 tensor.
-        ValueError: for an unknown ansatz or device, a wrong shape, angles that are not finite, a circuit wider than
-            the device, or no trajectories.
+        ValueError: for an unknown ansatz or device, a wrong shape, more states than there are, angles that are not
+            finite, a circuit wider than the device, or no trajectories.
 
     Example:
         >>> p = noisy_probabilities(torch.tensor([[torch.pi, 0.0]]), device="torino")  # |11> without noise
         >>> p.argmax().item(), bool(0.9 < p[3] < 1)
         (3, True)
     """
-    layers, batch = flat_angles(angles, ansatz)
+    layers, batch = flat_angles(angles, ansatz, n_states)
     snapshot, n_qubits = find_snapshot(device), angles.shape[-1]
     if n_trajectories < 1:
         raise ValueError(f"`n_trajectories`={n_trajectories} is not allowed. Use at least 1.")
