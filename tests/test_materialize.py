@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from test_peft_contract import CASES, LM, make
 
 from qpa_hf import BottleneckConfig, QPAConfig, materialize
+from qpa_hf.materialize import check_target
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -128,6 +129,13 @@ def test_interrupted_exchange_in_two_steps_is_undone(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_exchange_in_two_steps_leaves_nothing_beside(tmp_path, monkeypatch):
+    materialize(model(), tmp_path / "a")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: object())  # a system without an exchange
+    materialize(model(), tmp_path / "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
 def test_file_that_a_link_leads_to_is_left_alone(tmp_path):
     trained = model()
     materialize(trained, tmp_path / "a")
@@ -236,6 +244,11 @@ def test_a_link_goes_on_pointing_to_the_adapter(tmp_path):
     materialize(model(), tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "adapter_model.safetensors").is_file()
+
+
+def test_a_mount_is_no_place_for_an_adapter():
+    with pytest.raises(ValueError, match="itself cannot be exchanged"):
+        check_target(Path("/"))
 
 
 def test_second_adapter_is_found_in_the_saved_models_folder(tmp_path):
