@@ -122,6 +122,14 @@ def test_a_sharded_model_without_a_whole_checkpoint_is_explained(tmp_path):
         MaterializeCallback().on_save(run.args, run.state, run.control, model=run.model)
 
 
+@pytest.mark.parametrize(("name", "value"), [("is_world_process_zero", False), ("is_hyper_param_search", True)])
+def test_other_processes_and_searches_write_nothing(name, value, tmp_path):
+    run = trainer(tmp_path)
+    setattr(run.state, name, value)
+    MaterializeCallback().on_save(run.args, run.state, run.control, model=run.model)
+    assert not list(tmp_path.iterdir())
+
+
 # PEFT's configuration of a method, and how its card calls the adapter.
 METHODS = {
     "VeRA": (VeraConfig(r=4, target_modules=["q_proj", "v_proj"], **LM), "This is a plain vera adapter."),

@@ -134,6 +134,12 @@ def test_a_push_that_fails_at_the_end_raises(hub, tmp_path):
         run(tmp_path).train()
 
 
+def test_a_hub_that_is_away_at_the_start_stops_no_training(hub, tmp_path):
+    hub.fault("POST .*/repos/create", "status", times=QUICK.attempts)
+    run(tmp_path).train()
+    assert len(titles(hub)) == 1
+
+
 def test_a_lost_answer_doubles_no_commit(hub, tmp_path):
     hub.fault("POST .*/commit/", "lost")
     run(tmp_path).train()
@@ -153,9 +159,10 @@ def test_resumed_training_pushes_to_the_same_repository(hub, tmp_path):
     assert [title[-7:] for title in titles(hub)] == ["2 steps", "4 steps"]
 
 
-def test_other_processes_push_nothing(hub, tmp_path):
+@pytest.mark.parametrize(("name", "value"), [("is_world_process_zero", False), ("is_hyper_param_search", True)])
+def test_other_processes_and_searches_push_nothing(name, value, hub, tmp_path):
     training = trainer(tmp_path, **SAVING)
-    training.state.is_world_process_zero = False
+    setattr(training.state, name, value)
     callback = PushMaterializedCallback(REPO, every_save=True, token="hf_writes", policy=QUICK)
     for event in (callback.on_train_begin, callback.on_save, callback.on_train_end):
         event(training.args, training.state, training.control, model=training.model)
