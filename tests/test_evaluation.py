@@ -43,16 +43,17 @@ def test_too_little_text_is_refused(shape):
         perplexity(build("gpt2"), torch.ones(shape, dtype=torch.long))
 
 
-def test_padded_protocol_counts_padding():
+@pytest.mark.parametrize("text", ["Two words", ""])
+def test_padded_protocol_counts_padding(text):
     tokenizer, model = AutoTokenizer.from_pretrained(BASE), build("gpt2")
     model.resize_token_embeddings(len(tokenizer))
-    ids = tokenizer("Two words")["input_ids"]
+    ids = tokenizer(text)["input_ids"]
     padded = torch.tensor([ids + [tokenizer.eos_token_id] * (20 - len(ids))])
-    mask = torch.tensor([[1] * len(ids) + [0] * (20 - len(ids))])
+    mask = (torch.arange(20) < max(1, len(ids)))[None].long()  # attention needs something to look at
     with torch.no_grad():
         logits = model(input_ids=padded, attention_mask=mask).logits[0, :-1]
     expected = math.exp(torch.nn.functional.cross_entropy(logits, padded[0, 1:]).item())
-    assert padded_perplexity(model, tokenizer, ["Two words"], length=20) == pytest.approx(expected, rel=1e-6)
+    assert padded_perplexity(model, tokenizer, [text], length=20) == pytest.approx(expected, rel=1e-6)
 
 
 def test_padding_that_the_model_does_not_know_is_refused():
@@ -96,3 +97,8 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "book.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"book.txt is not text in UTF-8 .* Convert it, or check --text"):
         read_texts([tmp_path / "book.txt"], "--text")
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "book.txt").write_text("Text.", encoding="utf-8-sig")
+    assert read_texts([tmp_path / "book.txt"], "--text") == ["Text."]
