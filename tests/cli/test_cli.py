@@ -35,8 +35,9 @@ def test_plan_reads_only_the_configuration(qpa, tmp_path):
     [
         (("--target", "all-linear", "--target", "c_attn"), "`--target` 'all-linear' goes with no other module"),
         (("--target", "c_attn", "--steps", 0), "--steps"),
+        (("--target", "c_attn", "--chunk-size", 0), "`chunk_size`=0 is not allowed"),
     ],
-    ids=["a module beside all", "no step"],
+    ids=["a module beside all", "no step", "no chunk"],
 )
 def test_bad_input_of_a_plan_is_named_as_typed(qpa, options, message, tmp_path):
     build("gpt2").config.save_pretrained(tmp_path)
