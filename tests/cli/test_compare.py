@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,6 +139,18 @@ def test_model_that_no_arm_fits_is_bad_input(qpa, tiny, tmp_path):
     result = qpa("compare", "--output", tmp_path, *tiny, "--set", "data.block_length=300", "--arm", "LoRA r=1")
     assert result.code == 2
     assert "No arm can be run; LoRA r=1" in result.err
+
+
+@pytest.mark.parametrize(("best", "is_at_edge"), [(3e-2, False), (1e-1, True)])
+def test_ends_of_the_grid_are_found_in_any_order(best, is_at_edge, qpa, tiny, tmp_path, monkeypatch):
+    def fitted(*args, learning_rate, **kwargs):
+        perplexity = 2 + abs(learning_rate - best)
+        return SimpleNamespace(n_trainable=1, perplexity_before=9.0, perplexity=perplexity, losses=[])
+
+    monkeypatch.setattr(comparison, "fit", fitted)
+    rates = [word for rate in ("3e-2", "1e-1", "1e-2") for word in ("--rate", rate)]
+    result = json.loads(qpa("compare", "--output", tmp_path, *tiny, "--arm", "LoRA r=1", *rates, "--json").out)
+    assert [(row["rate"], row["is_at_edge"]) for row in result["rows"]] == [(best, is_at_edge)]
 
 
 def test_best_rate_at_the_end_of_the_grid_is_said():
