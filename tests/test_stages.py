@@ -11,6 +11,7 @@ from test_trainer import LM, StopAt, rows, trainer
 from transformers import TrainerCallback
 
 from qpa_hf import QPAConfig, initialize_basis, materialize, refresh_basis
+from qpa_hf.inspection import inspect
 from qpa_hf.trainer_callbacks import RefreshBasisCallback
 
 pytestmark = [
@@ -99,6 +100,12 @@ def test_saved_stage_is_loaded_and_collapses_into_lora(tmp_path):
     assert json.loads((tmp_path / "plain" / "adapter_config.json").read_text())["r"] == 6
     plain = PeftModel.from_pretrained(build("llama"), tmp_path / "plain")
     assert torch.equal(logits(plain, "llama"), expected)
+
+
+def test_inspection_counts_all_stages(tmp_path):
+    model = in_second_stage()
+    model.save_pretrained(tmp_path)
+    assert inspect(tmp_path)["trainable_numbers"] == 2 * model.get_nb_trainable_parameters()[0]
 
 
 REFUSED = {
