@@ -10,9 +10,12 @@ import pytest
 from callbacks_ranks import by_hand, with_trainer
 from safetensors.torch import load_file
 
+from qpa_hf.model_cards import RunRecord
+
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft")
 WRAPPERS = {"ddp": "DistributedDataParallel", "fsdp": "FSDPPeftModelForCausalLM"}
 CHECKPOINTS = {"ddp": "checkpoint-2", "fsdp": "checkpoint-1"}
+BATCHES = {"ddp": 4, "fsdp": 8}  # of both processes together
 
 
 @pytest.fixture(scope="module", params=list(WRAPPERS))
@@ -54,3 +57,9 @@ def test_adapter_is_written_once_and_equals_that_of_one_process(runs):
     )
     assert found.keys() == expected.keys()
     assert all(found[key].allclose(expected[key], rtol=1e-4, atol=1e-6) for key in expected)
+
+
+def test_record_counts_the_batches_of_all_processes(runs):
+    name, two, *_ = runs
+    record = RunRecord.load(two / CHECKPOINTS[name] / "plain" / "adapter")
+    assert record.hyperparameters["total_batch_size"] == BATCHES[name]
