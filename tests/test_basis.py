@@ -128,6 +128,13 @@ def test_large_matrices_are_decomposed_as_small_ones():
     torch.testing.assert_close((b.T @ u[:, :2]).abs() * (2 / 1300) ** 0.5, torch.eye(2), rtol=0, atol=1e-5)
 
 
+def test_large_matrices_leave_random_numbers_that_follow_alone():
+    gradient = torch.randn(1025, 1025, generator=torch.Generator().manual_seed(0))
+    before = torch.get_rng_state()
+    scaled_bases(Moments(gradient, torch.ones(1025), torch.ones(1025)), 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_large_sides_are_preconditioned_by_their_diagonal():
     rng = torch.Generator().manual_seed(0)
     rows = torch.rand(1300, generator=rng) * torch.randn(8, 1300, generator=rng)
@@ -138,6 +145,11 @@ def test_large_sides_are_preconditioned_by_their_diagonal():
     expected = root @ torch.linalg.svd(root @ gradient.double(), full_matrices=False)[0][:, :2]
     both = torch.linalg.qr(found.double())[0].T @ torch.linalg.qr(expected)[0]
     torch.testing.assert_close(torch.linalg.svdvals(both), torch.ones(2).double(), rtol=0, atol=1e-4)
+
+
+def test_a_layer_whose_gradient_is_zero_has_finite_bases():
+    found = scaled_bases(Moments(torch.zeros(4, 5), torch.zeros(5, 5), torch.zeros(4, 4)), 2)
+    assert all(basis.isfinite().all() for basis in found)
 
 
 def test_examples_are_counted_and_not_read_on():
@@ -155,10 +167,32 @@ def test_examples_are_counted_and_not_read_on():
 def test_model_is_left_as_it_was():
     model = uninitialized("llama", target_modules=["q_proj"], lora_dropout=0.5).train()
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    for name in trained[:1]:  # as between two passes whose gradients are accumulated
+        model.get_parameter(name).grad = torch.ones_like(model.get_parameter(name))
+    gradients = [p.grad for p in model.parameters()]
     initialize_basis(model, [inputs("llama")], loss=square)
     assert model.training
     assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
-    assert all(p.grad is None for p in model.parameters())
+    assert all(p.grad is gradient for p, gradient in zip(model.parameters(), gradients, strict=True))
+
+
+def test_no_dropout_reaches_the_gradient():
+    found = []
+    for probability in (0.5, 0.0):
+        torch.manual_seed(0)
+        base = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(probability), torch.nn.Linear(8, 2))
+        model = get_peft_model(base, QPAConfig(basis="gradient", r=2, target_modules=["0"])).train()
+        rows = {"input": torch.randn(4, 6)}
+        initialize_basis(model, [rows], loss=lambda model, batch: model(**batch).square().mean())
+        found.append(model.base_model.lora_qpa["default"].basis)
+    assert torch.equal(*found)
+
+
+def test_disabled_adapters_stay_disabled():
+    model = uninitialized("llama", target_modules=["q_proj"])
+    model.base_model.disable_adapter_layers()
+    initialize_basis(model, [inputs("llama")], loss=square)
+    assert all(layer.disable_adapters for layer in model.modules() if hasattr(layer, "lora_A"))
 
 
 def test_gradient_trains_the_core_and_leaves_the_bases():
@@ -287,6 +321,13 @@ def test_layers_without_such_bases_are_refused_by_name(case):
     name, settings, message = REFUSED_LAYERS[case]
     with pytest.raises(ValueError, match=message):
         uninitialized(name, **settings)
+
+
+def test_multihead_attention_is_refused_by_name():
+    base = torch.nn.TransformerEncoderLayer(8, 2, 8)
+    model = get_peft_model(base, QPAConfig(basis="gradient", r=2, target_modules=["self_attn"]))
+    with pytest.raises(ValueError, match="self_attn is a MultiheadAttention"):
+        initialize_basis(model, [{"src": torch.randn(3, 2, 8)}], loss=lambda model, batch: model(**batch).sum())
 
 
 def infinite(model, batch):
