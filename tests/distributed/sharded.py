@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trajectory import N_STEPS, TARGETS, distance, loss_of, model_of, optimizer_of, rows
 from wrapped import accelerator, fsdp_plugin, loop, shard, share, train
 
-from qpa_hf import QPAConfig, initialize_basis, materialize, refresh_basis
+from qpa_hf import QPAConfig, initialize_basis, materialize, optimize_angles, refresh_basis
 
 HALF = N_STEPS // 2
 
@@ -173,4 +173,5 @@ def figures(folder, expected):
         "stages when sharded": lambda: staged(is_sharded=True),
         "refused by the first process": lambda: refused(folder),
         "reentrant checkpointing": reentrant,
+        "angles without gradients": lambda: _message(lambda: optimize_angles(model_of("lora"), loss_of), RuntimeError),
     }

@@ -40,6 +40,7 @@ REFUSED = {
     "refused by the first process": "is a file. Pass a directory",
     "stages when sharded": "A sharded adapter cannot begin a stage",
     "reentrant checkpointing": "Set `use_reentrant=False`",
+    "angles without gradients": "Start one process",
 }
 
 
