@@ -32,6 +32,14 @@ def _at_each_step():
         yield _at(step, "silent, then well", [{"what": "hang"}], policy=QUICK)
 
 
+def _asked_to_wait():
+    # For longer than is left, so that no second request, which would go well, may follow.
+    for status, headers in ((503, {"Retry-After": "60"}), (429, {"RateLimit": '"api";r=0;t=60'})):
+        faults = [{"what": "status", "status": status, "headers": headers}]
+        words = f"{status}, asks to wait for too long"
+        yield _at("resolve the revision", words, faults, "HubUnavailable", policy={"total_seconds": 30.0})
+
+
 def _contents():
     for step in FETCHES:
         again = {"policy": {"attempts": 2}}
@@ -61,4 +69,4 @@ def _moves():
     yield _at("ask for the weights", "branch moved between configuration and weights", [MOVE])
 
 
-CASES = [*_at_each_step(), *_contents(), *_cuts(), *_moves()]
+CASES = [*_at_each_step(), *_asked_to_wait(), *_contents(), *_cuts(), *_moves()]
