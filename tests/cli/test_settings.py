@@ -123,6 +123,22 @@ def test_training_settings_are_what_is_meant(name, written, value, tmp_path):
     assert (found, type(found)) == (value, type(value))
 
 
+@pytest.mark.parametrize(
+    ("training", "n_steps"),
+    [
+        ({}, 15),
+        ({"gradient_accumulation_steps": 4}, 6),
+        ({"num_train_epochs": 0.5}, 3),
+        ({"max_steps": 7}, 7),
+    ],
+    ids=str,
+)
+def test_steps_are_counted_as_trainer_counts_them(training, n_steps):
+    training = {"per_device_train_batch_size": 2, "num_train_epochs": 3} | training
+    settings = read_settings(model="any", data={"train": ["a.txt"]}, training=training)
+    assert settings.n_steps(10) == n_steps
+
+
 @pytest.mark.parametrize(("written", "value"), [("no", "no"), ("[en, no]", ["en", "no"])])
 def test_norwegian_is_a_language(written, value):
     settings = read_settings(overrides=[f"record.language={written}"], model="any", data={"train": ["a.txt"]})
