@@ -1,9 +1,14 @@
 """The folder of a run: what it holds is kept, unless a new run replaces it."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 import torch
 
 from qpa_hf.training import folder
+from qpa_hf.training.data import TextData
+from qpa_hf.training.settings import read_settings
 
 
 def test_output_below_a_file_is_refused(qpa, tiny, tmp_path):
@@ -20,6 +25,17 @@ def test_text_that_changed_under_its_name_is_another_run(command, qpa, tiny, boo
     text.write_text(text.read_text(encoding="utf-8")[::-1], encoding="utf-8")
     result = qpa(*command, *options)
     assert (result.code, "on another text" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_either_part_of_the_text_tells_runs_apart(part, tmp_path):
+    settings = read_settings(model="any", data={"train": ["a.txt"]})
+    data = TextData(torch.zeros(2, 4), torch.zeros(1, 4), None, "validation files")
+    folder.claim(tmp_path, settings, data)
+    (tmp_path / "native").touch()
+    other = dataclasses.replace(data, **{part: getattr(data, part) + 1})
+    with pytest.raises(FileExistsError, match="holds a run on another text"):
+        folder.claim(tmp_path, settings, other)
 
 
 def test_settings_refused_late_do_not_occupy_the_folder(qpa, tiny, tmp_path):
@@ -61,6 +77,25 @@ def test_a_fresh_start_removes_a_run_only_once_the_new_one_is_found_good(qpa, ti
     assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--set", "adapter.r=4").code == 0
     assert not {path.name for path in tmp_path.iterdir()} & {folder.EARLIER, folder.DISCARDED}
     assert {4} == {min(tensor.shape) for tensor in weights(tmp_path).values()}
+
+
+def test_fresh_start_interrupted_between_two_moves_keeps_the_earlier_run(tmp_path, monkeypatch):
+    (tmp_path / "run.yaml").write_text("old", encoding="utf-8")
+    (tmp_path / "native").mkdir()
+    (tmp_path / "native" / "weights").write_text("old", encoding="utf-8")
+    before, moved, rename = _texts(tmp_path), [], Path.rename
+
+    def interrupted(path, target):
+        if moved:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        moved.append(path)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), folder.begun(tmp_path, is_fresh=True):
+        pass
+    assert _texts(tmp_path) == before
 
 
 @pytest.mark.parametrize("cut_off_at", [0, 1, 2])
