@@ -28,7 +28,8 @@ def test_train_leaves_adapters_card_record_and_pictures(qpa, tiny, book, tmp_pat
 
 
 def test_same_command_resumes_to_the_same_bits(qpa, tiny, tmp_path, monkeypatch, weights):
-    options = [*tiny, "--set", "training.save_steps=2"]
+    epochs = ("max_steps=-1", "num_train_epochs=0.3", "save_steps=2")  # whose steps only the checkpoint has counted
+    options = [*tiny, *(word for setting in epochs for word in ("--set", f"training.{setting}"))]
     qpa("train", "--output", tmp_path / "whole", *options)
     callback = run.QuietProgress
     monkeypatch.setattr(run, "QuietProgress", _interrupted_after(3))
