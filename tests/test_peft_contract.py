@@ -270,6 +270,20 @@ def test_deleting_an_adapter_leaves_the_other():
     assert torch.equal(logits(model, "llama"), first)
 
 
+def test_the_adapter_that_becomes_active_by_a_deletion_is_trained():
+    model = two_adapters()
+    model.delete_adapter("default")
+    assert (model.active_adapters, trainable(model, "b")) == (["b"], {True})
+
+
+def test_the_name_of_a_deleted_combination_is_free_for_a_generated_adapter():
+    model = two_adapters()
+    model.add_weighted_adapter(["default", "b"], [1.0, 1.0], "c", combination_type="cat")
+    model.delete_adapter("c")
+    model.add_adapter("c", QPAConfig(r=4, chunk_size=32, target_modules=["q_proj"], **LM))
+    assert "c" in model.base_model.lora_qpa
+
+
 def test_mixed_batch_uses_each_row_s_adapter():
     model = two_adapters()
     first = logits(model, "llama")
