@@ -194,6 +194,11 @@ def test_materializing_a_folder_takes_its_record_along(saved):
     assert RunRecord.load(saved / "materialized").to_json() == RECORD.to_json()
 
 
+def test_a_record_that_is_passed_comes_before_that_of_the_folder(saved):
+    materialize(saved / "native", saved / "materialized", record=RunRecord(license="mit"))
+    assert RunRecord.load(saved / "materialized").license == "mit"
+
+
 def test_plain_lora_has_no_native_card(tmp_path):
     get_peft_model(build("llama"), LoraConfig(**LM)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds no native QPA adapter"):
