@@ -108,6 +108,13 @@ def test_best_weights_of_an_adapter_with_another_name_are_pushed(hub, tmp_path):
     assert pushed(hub, tmp_path, name).read_bytes() == expected.read_bytes()
 
 
+def test_weights_that_trainer_does_not_exchange_for_the_best_are_called_the_last(hub, tmp_path):
+    model = generated(get_peft_model(build("llama"), METHODS["VeRA"][0], adapter_name="task"))
+    best = {"load_best_model_at_end": True, **EVALUATING}
+    run(tmp_path, model=model, adapter_name="task", trainer_settings=best).train()
+    assert titles(hub) == ["Upload the materialized adapter of out after 4 steps"]
+
+
 def test_place_that_cannot_be_written_is_known_before_training(hub, tmp_path):
     (tmp_path / "out" / "adapter").mkdir(parents=True)
     (tmp_path / "out" / "adapter" / "notes.txt").write_text("mine")
