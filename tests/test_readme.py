@@ -80,6 +80,7 @@ QUALITY = {  # what the tables call an arm of the bench
     "VeRA r=256": "VeRA r = 256",
     "AdaMSS": "AdaMSS",
     "C3A": "C3A",
+    "DeLoRA r=1": "DeLoRA r = 1",
     "DoRA r=1": "DoRA r = 1",
     "GraLoRA r=2": "GraLoRA r = 2",
     "IA3": "IA3",
