@@ -80,10 +80,7 @@ def test_a_fresh_start_removes_a_run_only_once_the_new_one_is_found_good(qpa, ti
 
 
 def test_fresh_start_interrupted_between_two_moves_keeps_the_earlier_run(tmp_path, monkeypatch):
-    (tmp_path / "run.yaml").write_text("old", encoding="utf-8")
-    (tmp_path / "native").mkdir()
-    (tmp_path / "native" / "weights").write_text("old", encoding="utf-8")
-    before, moved, rename = _texts(tmp_path), [], Path.rename
+    before, moved, rename = _earlier_run(tmp_path), [], Path.rename
 
     def interrupted(path, target):
         if moved:
@@ -100,10 +97,7 @@ def test_fresh_start_interrupted_between_two_moves_keeps_the_earlier_run(tmp_pat
 
 @pytest.mark.parametrize("cut_off_at", [0, 1, 2])
 def test_killed_fresh_start_gives_the_earlier_run_back(cut_off_at, tmp_path):
-    (tmp_path / "run.yaml").write_text("old", encoding="utf-8")
-    (tmp_path / "native").mkdir()
-    (tmp_path / "native" / "weights").write_text("old", encoding="utf-8")
-    before = _texts(tmp_path)
+    before = _earlier_run(tmp_path)
     start = folder.begun(tmp_path, is_fresh=True)
     start.__enter__()  # and killed, so that nothing is done at the end
     (tmp_path / "checkpoints").mkdir()
@@ -112,6 +106,14 @@ def test_killed_fresh_start_gives_the_earlier_run_back(cut_off_at, tmp_path):
         (tmp_path / folder.EARLIER / name).replace(tmp_path / name)
     with folder.begun(tmp_path, is_fresh=False):
         assert _texts(tmp_path) == before
+
+
+def _earlier_run(place):
+    """Leave a run's files, and return their texts."""
+    (place / "run.yaml").write_text("old", encoding="utf-8")
+    (place / "native").mkdir()
+    (place / "native" / "weights").write_text("old", encoding="utf-8")
+    return _texts(place)
 
 
 def _texts(place):
