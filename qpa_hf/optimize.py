@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from qpa_hf.generator import RECORDED, Generator
 from qpa_hf.materialize import unwrapped
 from qpa_hf.modes import evaluating
 from qpa_hf.tuner import QPAConfig
+from qpa_hf.whole_number import whole_number
 
 Loss = Callable[[nn.Module], float]
 
@@ -120,9 +120,7 @@ def generator_to_optimize(
         raise ValueError(f"`method`={method!r} is not known. Choose one of {', '.join(map(repr, METHODS))}.")
     generator = _generator(model, adapter_name)
     n_angles = generator.angles.numel()
-    if not isinstance(max_evaluations, Integral):
-        raise ValueError(f"`max_evaluations`={max_evaluations!r} is not allowed. Set it to a whole number.")
-    if max_evaluations < n_angles + 2:
+    if whole_number("max_evaluations", max_evaluations) < n_angles + 2:
         raise ValueError(
             f"`max_evaluations`={max_evaluations} is too small: {method} needs at least {n_angles + 2} for "
             f"{n_angles} angles. Set more, or use fewer circuits or layers."

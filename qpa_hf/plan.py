@@ -27,6 +27,7 @@ from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.model import plain_lora_config
 from qpa_hf.tuner.refusals import first_sentence, naming_layers
 from qpa_hf.tuner.slots import Slot, basis_of, collect, generated_slots, n_generated, own_slots
+from qpa_hf.whole_number import whole_number
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ def plan(
         n_steps: of training, for what a run measures.
 
     Raises:
-        ValueError: if the configuration's targets match nothing, `n_steps` is less than 1, a chunk size is not
-            allowed, or no configuration can be had by that name.
+        ValueError: if the configuration's targets match nothing, `n_steps` is no whole number of at least 1, a chunk
+            size is not allowed, or no configuration can be had by that name.
         FileNotFoundError: if `model` names a directory that is not there.
 
     Example:
@@ -156,8 +157,7 @@ def plan(
         >>> plan(QPAConfig.paper(2048, **lora), GPT2Config()).rows[0].n_trainable
         106264
     """
-    if n_steps < 1:
-        raise ValueError(f"`n_steps`={n_steps} is not allowed. Set it to at least 1.")
+    n_steps = whole_number("n_steps", n_steps)
     slots, n_target, n_beside = _shapes(config, model)
     rows = []
     for chunk_size in chunk_sizes or [config.chunk_size]:
@@ -201,7 +201,8 @@ def _shapes(config: QPAConfig, model: nn.Module | PretrainedConfig | str) -> tup
         lora = plain_lora_config(config)
         lora.use_dora = False  # its initialisation needs real weights; the magnitudes' shapes follow from B's
         empty = _empty_model(config, model)
-        with naming_layers(empty):
+        is_bare = config.task_type is None and not isinstance(model, nn.Module)
+        with naming_layers(empty, " Without a `task_type` it has no head: set one to adapt the head." * is_bare):
             peft_model = get_peft_model(empty, lora, low_cpu_mem_usage=True)
     slots = [target.slot for target in collect(peft_model.get_submodule("base_model.model"), "default")]
     if config.use_dora:

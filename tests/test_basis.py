@@ -302,7 +302,7 @@ REFUSED_CALLS = {
     "no examples": (
         lambda model: initialize_basis(model, [inputs("llama")], n_examples=0, loss=square),
         ValueError,
-        "`n_examples`=0 is not allowed. Set it to at least 1",
+        "`n_examples`=0 is not allowed. Set it to a whole number of at least 1",
     ),
     "a directory for the cache": (
         lambda model: initialize_basis(model, [], cache=Path.cwd()),

@@ -115,6 +115,11 @@ def test_modules_have_the_names_that_a_model_of_the_task_gives_them(task):
     assert row.n_lora == 2 * (768 + 768)
 
 
+def test_head_of_no_task_is_missed():
+    with pytest.raises(ValueError, match=r"'lm_head'.*Choose from its c_attn, .*Without a `task_type` it has no head"):
+        plan(QPAConfig(target_modules=["lm_head"]), GPT2Config())
+
+
 def test_targets_that_match_nothing_are_named():
     with pytest.raises(ValueError, match="nothing_here"):
         plan(QPAConfig(target_modules=["nothing_here"], task_type="CAUSAL_LM"), GPT2Config())

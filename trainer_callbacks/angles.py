@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qpa_hf.optimize import METHODS, Loss, generator_to_optimize, optimize_angles
+from qpa_hf.whole_number import whole_number
 
 
 class OptimizeAnglesCallback(TrainerCallback):
@@ -26,8 +27,8 @@ class OptimizeAnglesCallback(TrainerCallback):
         progress: whether to show a bar on standard error.
 
     Raises:
-        ValueError: if `every` is less than 1, or for an unknown method; when training begins, for what else
-            `optimize_angles` would refuse.
+        ValueError: if `every` is no whole number of at least 1, or for an unknown method; when training begins, for
+            what else `optimize_angles` would refuse.
         TypeError: when training begins, if there is no QPA adapter of that name.
         RuntimeError: when training begins, if several processes train together.
     """
@@ -42,12 +43,10 @@ class OptimizeAnglesCallback(TrainerCallback):
         adapter_name: str = "default",
         progress: bool = True,
     ) -> None:
-        if every < 1:
-            raise ValueError(f"`every`={every!r} is not allowed. Set it to a whole number of at least 1.")
         if method not in METHODS:
             raise ValueError(f"`method`={method!r} is not known. Choose one of {', '.join(map(repr, METHODS))}.")
         self.loss = loss
-        self.every = every
+        self.every = whole_number("every", every)
         self.method = method
         self.max_evaluations = max_evaluations
         self.step = step

@@ -8,6 +8,7 @@ from peft import PeftConfig
 from peft.utils.peft_types import PeftType
 
 from qpa_hf.generator import ACTIVATIONS
+from qpa_hf.whole_number import whole_number
 
 
 @dataclass
@@ -35,7 +36,8 @@ class BottleneckConfig(PeftConfig):
         init_seed (`int`, *optional*, defaults to 0): D is drawn from this seed.
 
     Raises:
-        ValueError: for a size below 1 or an unknown activation.
+        ValueError: for a size below 1, a negative seed or an unknown activation.
+        TypeError: if `use_bias` is no truth value.
     """
 
     bottleneck_size: int = field(default=64, metadata={"help": "Rows of D, columns of U."})
@@ -51,10 +53,10 @@ class BottleneckConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PeftType("BOTTLENECK")
-        if not isinstance(self.bottleneck_size, int) or self.bottleneck_size < 1:
-            raise ValueError(
-                f"`bottleneck_size`={self.bottleneck_size!r} is not allowed. Set it to a whole number of at least 1."
-            )
+        self.bottleneck_size = whole_number("bottleneck_size", self.bottleneck_size)
+        self.init_seed = whole_number("init_seed", self.init_seed, least=0)
+        if not isinstance(self.use_bias, bool):
+            raise TypeError(f"`use_bias`={self.use_bias!r} is not a truth value. Set it to True or False.")
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"`activation`={self.activation!r} is not known. Choose one of {', '.join(map(repr, ACTIVATIONS))}."

@@ -21,6 +21,7 @@ from qpa_hf.generating.native import KIND, load_generated
 from qpa_hf.hub import download
 from qpa_hf.hub.folder import kind_of, neither_here
 from qpa_hf.training.run import check_fit, load_tokenizer
+from qpa_hf.whole_number import whole_number
 
 MISFITS = ("size mismatch", "Found missing adapter keys")  # torch's error, PEFT's warning
 
@@ -38,8 +39,7 @@ def evaluate_files(
     texts = read_texts(files, "--text")
     if adapter is not None:
         check_folder(adapter, "adapter")
-    if block_length < 2:
-        raise ValueError(f"`block_length`={block_length} is not allowed. Use at least 2 tokens.")
+    block_length = whole_number("block_length", block_length, least=2)
     tokenizer = load_tokenizer(model)
     blocks = text_blocks(tokenizer, texts, block_length)
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)

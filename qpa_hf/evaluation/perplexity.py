@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from qpa_hf.modes import evaluating
+from qpa_hf.whole_number import whole_number
 
 METRIC_PATH = str(Path(__file__).with_name("metric") / "qpa_perplexity.py")  # for `evaluate.load`, which needs no Hub
 BATCH_SIZE = 8
@@ -26,6 +27,7 @@ def _cross_entropy(
 ) -> float:
     """Return the mean cross-entropy in nats over the labels that are not -100; ids, labels, mask: (n_rows, length)."""
     device = next(model.parameters()).device
+    batch_size = whole_number("batch_size", batch_size)
     total, n_predicted = 0.0, 0
     starts = range(0, len(ids), batch_size)
     with evaluating(model):
@@ -56,7 +58,7 @@ def perplexity(model: nn.Module, blocks: Tensor, batch_size: int = BATCH_SIZE, p
         progress: whether to show a progress bar.
 
     Raises:
-        ValueError: if there is no block with at least two tokens.
+        ValueError: if there is no block with at least two tokens, or `batch_size` is less than 1.
     """
     if blocks.dim() != 2 or not len(blocks) or blocks.shape[1] < 2:
         raise ValueError(
@@ -91,12 +93,12 @@ def padded_perplexity(
         progress: whether to show a progress bar.
 
     Raises:
-        ValueError: if there is no text, `length` is less than 2, or the model does not know a token.
+        ValueError: if there is no text, `length` is less than 2, `batch_size` less than 1, or the model does not know
+            a token.
     """
-    if not texts or length < 2:
-        raise ValueError(
-            f"Got {len(texts)} texts and `length`={length}; at least 1 text and a length of 2 are needed."
-        )
+    length = whole_number("length", length, least=2)
+    if not texts:
+        raise ValueError("There is no text. Pass at least one.")
     rows = [ids[:length] for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
     padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from qpa_hf.whole_number import whole_number
+
 
 def read_texts(names: Iterable[str | Path], option: str) -> list[str]:
     """Return the contents of text files.
@@ -44,8 +46,9 @@ def text_blocks(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], length
         Token ids, shape (n_blocks, length); the rest that fills no block is dropped.
 
     Raises:
-        ValueError: if the tokens do not fill one block.
+        ValueError: if the tokens do not fill one block, or `length` is no whole number of at least 1.
     """
+    length = whole_number("length", length)
     documents = [text for text in texts if text.strip()]
     # Some tokenizers put a mark before each text by themselves; two in a row would be one free prediction each.
     encoded = tokenizer(documents, add_special_tokens=False, verbose=False)["input_ids"] if documents else []

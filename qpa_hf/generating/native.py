@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
@@ -21,8 +21,22 @@ from qpa_hf.generating.generation import GENERATOR_NAME, Generation, remove
 from qpa_hf.generating.vanilla import vanilla_config
 from qpa_hf.tuner.layers import Whole
 from qpa_hf.tuner.model import names_of
+from qpa_hf.tuner.registration import register_unloadable
 
 KIND = "GENERATED"  # stands where PEFT looks for its method, so that it stops instead of loading nothing
+
+
+class Unloadable(PeftConfig):
+    """What PEFT finds for a native folder, whose generator only `load_generated` knows how to place."""
+
+    def __init__(self, base_model_name_or_path: str | None = None, **settings: Any) -> None:
+        raise ValueError(
+            f"The tensors of this {settings['method']['peft_type']} adapter are generated, which PEFT cannot load by "
+            f"itself. Use `qpa_hf.load_generated(base, folder)` on its base model ({base_model_name_or_path})."
+        )
+
+
+register_unloadable(KIND, Unloadable)
 
 
 class GeneratedPeftModel(Whole):
@@ -111,7 +125,7 @@ def load_generated(base: nn.Module, folder: str | os.PathLike[str], is_trainable
         is_trainable: load it for further training.
 
     Raises:
-        ValueError: if `folder` holds no such adapter, or one of another base model.
+        ValueError: if `folder` holds no such adapter, or one of another base model, which is left as it was.
     """
     from qpa_hf.generating.generate import put_in
 
@@ -119,8 +133,13 @@ def load_generated(base: nn.Module, folder: str | os.PathLike[str], is_trainable
     method = dict(settings["method"])
     config = PEFT_TYPE_TO_CONFIG_MAPPING[method.pop("peft_type")](**method)
     model = get_peft_model(base, config, adapter_name=settings["adapter_name"])
-    put_in(model, [name for name, _ in settings["layout"]], settings["generator"])
-    model.load_adapter(folder, settings["adapter_name"])
+    try:
+        put_in(model, [name for name, _ in settings["layout"]], settings["generator"])
+        model.load_adapter(folder, settings["adapter_name"])
+    except Exception:
+        if not config.is_prompt_learning:  # which leaves the base model as it is
+            model.unload()
+        raise
     if not is_trainable:
         model.requires_grad_(False)
         model.eval()

@@ -9,7 +9,8 @@ import torch
 
 from qpa_hf.heads.fitting import fit_head
 from qpa_hf.heads.head import QuantumHead
-from qpa_hf.heads.settings import HeadSettings, whole
+from qpa_hf.heads.settings import HeadSettings
+from qpa_hf.whole_number import whole_number
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -109,7 +110,7 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
-        n_epochs, batch_size = (whole(name, getattr(self, name), 1) for name in ("n_epochs", "batch_size"))
+        n_epochs, batch_size = (whole_number(name, getattr(self, name)) for name in ("n_epochs", "batch_size"))
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"All labels are of one class, {self.classes_[0]}. Pass rows of at least two classes.")

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 from qpa_hf.circuit import n_shots
 from qpa_hf.circuit.noise import DEVICES, find_snapshot
+from qpa_hf.whole_number import whole_number
 
 FUSIONS = ("concatenate", "mean")
 MAX_QUBITS = 20  # the states of a batch, and those that a gradient keeps, would not fit beyond
-
-
-def whole(name: str, value: Any, least: int) -> int:
-    """Return a setting that counts something as an int.
-
-    Raises:
-        ValueError: if it is no whole number, or less than `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"`{name}`={value!r} is not allowed. Use a whole number of at least {least}.")
-    return int(value)
 
 
 @dataclass(frozen=True)
@@ -90,7 +79,7 @@ class HeadSettings:
         }  # fmt: skip
         for name, bound in least.items():
             if name != "n_latent" or self.n_latent is not None:
-                object.__setattr__(self, name, whole(name, getattr(self, name), bound))
+                object.__setattr__(self, name, whole_number(name, getattr(self, name), bound))
         if isinstance(self.shots, Integral) and not isinstance(self.shots, bool):
             object.__setattr__(self, "shots", int(self.shots))
         if not isinstance(self.constant, Real) or not 0 <= self.constant < float("inf"):

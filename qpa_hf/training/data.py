@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from qpa_hf.evaluation import read_texts, text_blocks
 from qpa_hf.training.settings import DataSettings
 from qpa_hf.tuner.refusals import first_sentence
+from qpa_hf.whole_number import whole_number
 
 VALIDATION_SHARE = 10  # one block in so many, the last ones, where no validation text is named
 
@@ -41,9 +42,7 @@ def read_data(settings: DataSettings, tokenizer: PreTrainedTokenizerBase) -> Tex
         ValueError: if a text is empty or shorter than a block, or the dataset is damaged or lacks the split or the
             column.
     """
-    length = settings.block_length
-    if not isinstance(length, int) or length < 2:
-        raise ValueError(f"`data.block_length`={length!r} is not allowed. Set it to a whole number of at least 2.")
+    length = whole_number("data.block_length", settings.block_length, least=2)
     if settings.dataset is not None:
         splits = [_split(settings, name) for name in (settings.train_split, settings.validation_split)]
         blocks = [text_blocks(tokenizer, texts, length) for texts in splits]

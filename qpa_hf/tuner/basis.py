@@ -26,6 +26,7 @@ from qpa_hf.modes import evaluating
 from qpa_hf.tuner.config import QPAConfig
 from qpa_hf.tuner.sharding import is_fsdp, is_zero3
 from qpa_hf.tuner.slots import PREFIX, slots_of
+from qpa_hf.whole_number import whole_number
 
 Loss = Callable[[nn.Module, Mapping[str, Any]], Tensor]
 HEAD_TASKS = ("SEQ_CLS", "TOKEN_CLS")
@@ -289,8 +290,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
 
 def _first(dataloader: Iterable[Mapping[str, Any]], n_examples: int, progress: bool) -> Iterator[Mapping[str, Any]]:
     """Return batches until `n_examples` examples have been read."""
-    if n_examples < 1:
-        raise ValueError(f"`n_examples`={n_examples} is not allowed. Set it to at least 1.")
+    n_examples = whole_number("n_examples", n_examples)
     n_read, is_shown = 0, progress and _is_first_process()
     for batch in track(
         dataloader, "Gradient bases", console=Console(stderr=True), transient=True, disable=not is_shown

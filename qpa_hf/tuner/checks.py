@@ -12,6 +12,7 @@ from qpa_hf.circuit import ANSATZE, BACKENDS, ESTIMATORS, check_shots
 from qpa_hf.circuit.device import FAKE_MACHINES, require_extra
 from qpa_hf.circuit.noise import DEVICES
 from qpa_hf.generator import ACTIVATIONS, FEATURES, INTERPOLATIONS, SOURCES, STARTS
+from qpa_hf.whole_number import whole_number
 
 # Where the frozen A (and U) come from: PEFT's random initialisation, or the gradient at the start (initialize_basis).
 BASES = ("kaiming", "gradient")
@@ -82,9 +83,7 @@ def check(config: Any) -> None:
         value = getattr(config, name)
         if value is None and name != "r":
             continue  # the basis decides
-        if not _is_whole(value):
-            raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1.")
-        setattr(config, name, int(value))  # NumPy's numbers are no JSON
+        setattr(config, name, whole_number(name, value))  # NumPy's numbers are no JSON
     for name, (meant, is_good) in LORA.items():
         value = getattr(config, name)
         if not is_good(value):
@@ -98,8 +97,7 @@ def check(config: Any) -> None:
     for name in FLAGS:
         if not isinstance(getattr(config, name), bool):
             raise TypeError(f"`{name}`={getattr(config, name)!r} is not a truth value. Set it to True or False.")
-    if not isinstance(config.init_seed, int) or isinstance(config.init_seed, bool) or config.init_seed < 0:
-        raise ValueError(f"`init_seed`={config.init_seed!r} is not allowed. Set it to a whole number of at least 0.")
+    config.init_seed = whole_number("init_seed", config.init_seed, least=0)
     _check_widths(config)
     check_shots(config.shots)
     if config.interpolation != "none" and config.shots is None:
@@ -175,5 +173,5 @@ def _check_device(config: Any) -> None:
         )
     for name in ("max_jobs", "max_shots"):
         value = getattr(config, name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"`{name}`={value!r} is not allowed. Set it to a whole number of at least 1, or None.")
+        if value is not None:
+            setattr(config, name, whole_number(name, value))

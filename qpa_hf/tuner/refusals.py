@@ -30,8 +30,8 @@ def first_sentence(error: Exception) -> str:
 
 
 @contextmanager
-def naming_layers(model: nn.Module) -> Iterator[None]:
-    """Name the layers that a model has, where PEFT says only that it has none of those asked for."""
+def naming_layers(model: nn.Module, hint: str = "") -> Iterator[None]:
+    """Name the layers that a model has, where PEFT says only that it has none of those asked for; then the hint."""
     try:
         yield
     except ValueError as error:
@@ -40,7 +40,7 @@ def naming_layers(model: nn.Module) -> Iterator[None]:
         sentence, is_unknown, _ = str(error).partition(" Please check the target modules and try again.")
         if not is_unknown or not found or any(repr(name) in sentence for name in found):
             raise
-        raise ValueError(f"{sentence} Choose from its {', '.join(found)}.") from error
+        raise ValueError(f"{sentence} Choose from its {', '.join(found)}.{hint}") from error
 
 
 def refuse(config: Any) -> None:

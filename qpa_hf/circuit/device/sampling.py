@@ -15,6 +15,7 @@ from qpa_hf.circuit.device.circuits import count_bits, device_circuit
 from qpa_hf.circuit.device.ledger import Ledger, job_key
 from qpa_hf.circuit.device.machines import Machine, find_machine
 from qpa_hf.circuit.probabilities import flat_angles
+from qpa_hf.whole_number import whole_number
 
 FIRST_POLL, LONGEST_POLL = 0.01, 10.0  # seconds between two questions whether a job is done
 UNUSABLE = ("ERROR", "FAILED", "CANCELLED")  # states of a job that will never have a result
@@ -150,8 +151,7 @@ def sample(
         ValueError: for an unknown device or ansatz, a circuit wider than the device, no shots, or wrong angles.
     """
     layers, batch = flat_angles(angles, ansatz)
-    if shots < 1:
-        raise ValueError(f"`shots`={shots} is not allowed on a device. Use at least 1.")
+    shots = whole_number("shots", shots)
     _, depth, _, n_qubits = layers.shape
     flat = layers.flatten(1)  # (C, S * N)
     ledger, key = Ledger(Path(folder)), job_key(angles, ansatz, shots, device, seed)

@@ -9,6 +9,7 @@ from qpa_hf.circuit.noise.density import density_probabilities
 from qpa_hf.circuit.noise.snapshot import Snapshot, find_snapshot
 from qpa_hf.circuit.noise.trajectories import trajectory_probabilities
 from qpa_hf.circuit.probabilities import flat_angles
+from qpa_hf.whole_number import whole_number
 
 MAX_DENSITY_QUBITS = 10  # a density matrix of one qubit more takes four times as long
 N_TRAJECTORIES = 256
@@ -53,8 +54,7 @@ def noisy_probabilities(
     """
     layers, batch = flat_angles(angles, ansatz, n_states)
     snapshot, n_qubits = find_snapshot(device), angles.shape[-1]
-    if n_trajectories < 1:
-        raise ValueError(f"`n_trajectories`={n_trajectories} is not allowed. Use at least 1.")
+    n_trajectories = whole_number("n_trajectories", n_trajectories)
     flat = layers.flatten(1, 2)  # (C, S, N)
     with torch.autocast(angles.device.type, enabled=False):
         if n_qubits <= MAX_DENSITY_QUBITS:
