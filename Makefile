@@ -1,6 +1,7 @@
 VENV ?= .venv
 PY = $(VENV)/bin/python
 EXTRAS ?= dev,fast,noise,plots,quality,quantised,quantum-train
+JOBS ?= 2
 
 .PHONY: install develop test lint demo contract torchquantum clean
 
@@ -20,8 +21,9 @@ $(VENV)/.developed: $(VENV)/.installed
 	$(PY) -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
+# JOBS processes of one thread each; the tests of a file share fixtures that take long.
 test: develop
-	HF_HUB_OFFLINE=1 $(PY) -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 lint: develop
 	$(PY) -m ruff check .
