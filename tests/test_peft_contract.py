@@ -11,7 +11,7 @@ from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraModel
 from torch import nn
 
-from qpa_hf import QPAConfig
+from qpa_hf import QPAConfig, materialize
 
 pytestmark = [
     pytest.mark.contract,
@@ -225,6 +225,13 @@ def test_a_checkpoint_of_other_layers_is_refused(tmp_path):
     with pytest.raises(ValueError, match="tensors of other names or shapes than this adapter"):
         other.load_adapter(tmp_path, "default", is_trainable=True)
     assert torch.equal(logits(other, "llama"), before)
+
+
+def test_plain_tensors_are_not_passed_over_in_silence(tmp_path):
+    model = adapted("llama", target_modules=["q_proj", "embed_tokens"])
+    materialize(model, tmp_path)
+    with pytest.raises(ValueError, match=r"lora_\S+ is a plain LoRA's tensor"):
+        model.load_adapter(tmp_path, "default")
 
 
 def test_initialisation_does_not_depend_on_torchs_default_dtype():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ class QPAModel(LoraModel):
                 "Use `get_peft_model` instead of `inject_adapter_in_model`."
             )
         super().__init__(model, peft_config, adapter_name, **kwargs)
+        self.register_load_state_dict_post_hook(_refuse_plain_tensors)
 
     @property
     def _banks(self) -> dict[str, Bank]:
@@ -223,6 +225,18 @@ class QPAModel(LoraModel):
             if n_stages > 1:
                 first.n_stages = n_stages
         self.peft_config[adapter_name] = plain_lora_config(self.peft_config[adapter_name])
+
+
+def _refuse_plain_tensors(model: QPAModel, keys: Any) -> None:
+    """Raise where tensors would be loaded that are generated here, which PEFT would pass over in silence."""
+    generated = {key for name in model._banks for key, *_ in model.peft_config[name].layout}
+    # Versions of PEFT before 0.21 have put the adapter's name in.
+    named = re.compile(rf"(\.lora_\w+)\.(?:{'|'.join(map(re.escape, model._banks))})(?=\.|$)")
+    if plain := [key for key in keys.unexpected_keys if named.sub(r"\1", key) in generated]:
+        raise ValueError(
+            f"{plain[0]} is a plain LoRA's tensor, and would have no effect here, where it is generated. Load a plain "
+            "adapter onto the base model, with `PeftModel.from_pretrained`."
+        )
 
 
 def _check_layout(config: QPAConfig, slots: list[Slot]) -> None:
