@@ -299,11 +299,6 @@ def without_gradient(model, batch):
 
 REFUSED_CALLS = {
     "no batches": (lambda model: initialize_basis(model, []), ValueError, "no batches"),
-    "no examples": (
-        lambda model: initialize_basis(model, [inputs("llama")], n_examples=0, loss=square),
-        ValueError,
-        "`n_examples`=0 is not allowed. Set it to a whole number of at least 1",
-    ),
     "a directory for the cache": (
         lambda model: initialize_basis(model, [], cache=Path.cwd()),
         IsADirectoryError,

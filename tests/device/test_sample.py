@@ -258,7 +258,7 @@ def test_job_that_failed_at_the_service_is_not_found_again(tmp_path, service):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"shots": 0}, "`shots`=0 is not allowed"),
+        ({"shots": 0}, "`shots`=0 is not allowed. Set it to a whole number of at least 1"),
         ({"device": "torino"}, "`device`='torino' is not known. Choose 'fake_torino', 'fake_fez'"),
         ({"angles": torch.zeros(1, 134)}, "134 qubits does not fit on torino: the device has 133"),
         ({"angles": torch.zeros(2)}, "must have shape"),

@@ -146,7 +146,6 @@ def test_trained_numbers_are_those_of_the_formula():
 
 
 BAD = {
-    "size": (lambda: BottleneckConfig(bottleneck_size=0), ValueError, "`bottleneck_size`=0 is not allowed"),
     "seed": (lambda: BottleneckConfig(init_seed=-1), ValueError, "`init_seed`=-1 is not allowed"),
     "bias": (lambda: BottleneckConfig(use_bias="no"), TypeError, "`use_bias`='no' is not a truth value"),
     "activation": (lambda: BottleneckConfig(activation="swish"), ValueError, "`activation`='swish' is not known"),
