@@ -1,34 +1,39 @@
+PYTHON ?= python3
 VENV ?= .venv
 PY = $(VENV)/bin/python
-EXTRAS ?= dev,fast,noise,plots,quality,quantised,quantum-train
 JOBS ?= 2
+# uv stands in the environment, and has a name of its own for a directory of wheels.
+UV = PATH="$(abspath $(VENV))/bin:$$PATH" UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}"
 
-.PHONY: install develop test lint demo contract torchquantum clean
+.PHONY: install develop test lint docs demo contract torchquantum install-check package matrix matrix-quick clean
 
-# Installs the tested versions; on a machine with a GPU, install torch for it into $(VENV) first.
+# Installs the tested versions, and keeps the torch that is there: .ci/install.py says how it chooses one.
 install: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg constraints.txt pyproject.toml
-	python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(PY) -m pip install --quiet -c constraints.txt -e ".[fast,plots]"
-	touch $@
+	@$(PYTHON) .ci/install.py $(VENV) demo
+	@touch $@
 
 # All extras, so that no test is left out for the want of one.
 develop: $(VENV)/.developed
 
 $(VENV)/.developed: $(VENV)/.installed
-	$(PY) -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
-	touch $@
+	@$(PYTHON) .ci/install.py $(VENV) develop
+	@touch $@
 
 # JOBS processes of one thread each; the tests of a file share fixtures that take long.
 test: develop
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_FLAGS)
 
 lint: develop
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) .ci/layers.py
+
+# The site, into build/site; a link or a name that leads nowhere is an error. Nothing is fetched.
+docs: develop
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 demo: install
 	HF_HUB_OFFLINE=1 $(PY) -m qpa_hf.demo
@@ -38,13 +43,30 @@ contract:
 	bash .ci/contract
 
 # TorchQuantum, the paper's simulator, which needs an environment of its own.
-torchquantum: VENV = .venv-torchquantum
 torchquantum:
-	python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(PY) -m pip install --quiet -r benchmarks/torchquantum/requirements.txt -e ".[fast,plots]"
-	$(PY) -m pip install --quiet --no-deps -r benchmarks/torchquantum/no_deps.txt
-	$(PY) benchmarks/torchquantum/torchvision_stand_in.py
+	@$(PYTHON) .ci/install.py .venv-torchquantum torchquantum
+	.venv-torchquantum/bin/python benchmarks/torchquantum/torchvision_stand_in.py
+
+# Every line that installs, and every extra, resolved as on a machine whose pip has no configuration.
+install-check:
+	@$(PYTHON) .ci/install_check.py
+
+# The wheel, built from the source distribution, in an environment without this tree: the demo in short.
+package: develop
+	rm -rf dist
+	$(PY) -m build --outdir dist
+	$(PY) -m twine check --strict dist/*
+	@$(PYTHON) .ci/install.py $(VENV)/package package
+	cd $(VENV) && HF_HUB_OFFLINE=1 package/bin/python -m qpa_hf.demo --steps 8 --rounds 1 --fresh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_output
+
+# The demo, the contract and the core tests on each set of versions that setup.cfg allows, on each Python that is there:
+# a night. Goes on where it was stopped, and writes docs/versions.md.
+matrix: develop
+	$(UV) $(PYTHON) -m benchmarks.versions
+
+# Both ends of all ranges but torch's, in short: some minutes on a machine that does nothing else.
+matrix-quick: develop
+	$(UV) $(PYTHON) -m benchmarks.versions --quick

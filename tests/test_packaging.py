@@ -17,7 +17,8 @@ def test_an_installed_package_has_every_file_of_the_tree(tmp_path, monkeypatch):
     command.finalize_options()
     command.run()
     built = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    folders = {"qpa_hf": "qpa_hf"} | {f"qpa_hf/{name}": name for name in ("model_cards", "trainer_callbacks")}
+    outside = {f"qpa_hf/{name}": name for name in ("model_cards", "trainer_callbacks")}
+    folders = {"qpa_hf": "qpa_hf", "qpa_hf_cli": "qpa_hf_cli"} | outside
     assert built == {
         f"{installed}/{path.relative_to(ROOT / folder).as_posix()}"
         for installed, folder in folders.items()
