@@ -1,27 +1,25 @@
-"""Parameterized quantum circuits: angles in, probabilities or measured shares out. Knows no PEFT, no transformers."""
+"""Parameterized quantum circuits: angles in, exact probabilities out, with gradients. Knows no measurement."""
 
-from qpa_hf.circuit.ansatz import ANSATZE, angles_shape
-from qpa_hf.circuit.backends import BACKENDS
-from qpa_hf.circuit.estimators import ESTIMATORS, n_measured
-from qpa_hf.circuit.measured import DeviceSettings, Measurement, measured, n_simulated
-from qpa_hf.circuit.measurement import check_shots, n_shots
+from qpa_hf.circuit.ansatz import (
+    ANSATZE,
+    ENTANGLERS,
+    Ansatz,
+    angles_shape,
+    ansatz_label,
+    find_ansatz,
+    register_ansatz,
+)
 from qpa_hf.circuit.probabilities import check_memory, memory_bytes, probabilities
-from qpa_hf.circuit.randomness import seeded
 
 __all__ = [
     "ANSATZE",
-    "BACKENDS",
-    "ESTIMATORS",
-    "DeviceSettings",
-    "Measurement",
+    "ENTANGLERS",
+    "Ansatz",
     "angles_shape",
+    "ansatz_label",
     "check_memory",
-    "check_shots",
-    "measured",
+    "find_ansatz",
     "memory_bytes",
-    "n_measured",
-    "n_shots",
-    "n_simulated",
     "probabilities",
-    "seeded",
+    "register_ansatz",
 ]

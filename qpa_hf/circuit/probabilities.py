@@ -5,39 +5,21 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qpa_hf.circuit import folded, grouped, walsh
-from qpa_hf.circuit.ansatz import ANSATZE, Ansatz, find_ansatz
-from qpa_hf.circuit.fused import fused
+from qpa_hf.accelerators import warn_of_missing_kernels
+from qpa_hf.circuit.ansatz import find_ansatz
+from qpa_hf.circuit.simulators import Simulator, find_running, find_simulator, is_traceable
 
-# Measured growth of a process, as arrays of 2**n_qubits real numbers (a complex state is two), rounded up to the next
-# whole array: probabilities, their gradient, and a form's own.
-GROUPED_STATES = 2  # adjoint and one to spare, beside each circuit's last state
-WALSH_ARRAYS = 14
-FUSED_ARRAYS, FUSED_STATES = 4, 4  # of each circuit, beside its last state; of all together
-FOLDED_STATES_PER_LAYER = {1: 17, 2: 22}  # by rotations a layer: its matrices outweigh the states it keeps
-FUSED = {"cuda": ("triton", "qpa_hf.circuit.kernels"), "cpu": ("numba", "qpa_hf.circuit.compiled")}
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 CHECKED_FROM_BYTES = 2**30  # below, asking the machine would cost more than it saves
-
-
-def _simulator(n_qubits: int, ansatz: Ansatz, n_circuits: int, device_type: str) -> ModuleType:
-    """Return the fastest way to simulate."""
-    axes, kernels = ansatz.rotations, fused(*FUSED[device_type]) if device_type in FUSED else None
-    if kernels is not None and n_qubits <= kernels.MAX_QUBITS:
-        return kernels
-    if axes == ("x",):
-        return walsh
-    is_foldable = axes in (("y",), ("x", "z"), ("y", "z"))
-    n_numbers = n_circuits * 2**n_qubits * (1 if ansatz.is_real else 2)
-    is_small = n_qubits <= folded.FEW_QUBITS or (n_qubits <= folded.MAX_QUBITS and n_numbers <= folded.MAX_NUMBERS)
-    return folded if is_foldable and is_small else grouped
 
 
 def _without_autocast(simulate: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,83 +35,92 @@ def _without_autocast(simulate: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _simulator_for(angles: Tensor, ansatz: str) -> ModuleType:
-    return _simulator(angles.shape[-1], ANSATZE[ansatz], len(angles), angles.device.type)
-
-
 @_without_autocast
-def _forward(angles: Tensor, ansatz: str) -> tuple[Tensor, Any]:
+def _forward(angles: Tensor, ansatz: str, name: str | None) -> tuple[Tensor, Any, Simulator]:
+    """Return the probabilities, what the backward pass needs, and whose backward pass that is."""
     n_circuits, depth, _, n_qubits = angles.shape
-    check_memory(n_qubits, depth, n_circuits, ansatz, str(angles.device), angles.dtype)
-    return _simulator_for(angles, ansatz).forward(angles, ANSATZE[ansatz].rotations)
+    pattern = find_ansatz(ansatz)
+    warn_of_missing_kernels(angles.device)
+    simulator = find_running(pattern, n_qubits, n_circuits, angles.device, angles.dtype, name)
+    check_memory(n_qubits, depth, n_circuits, ansatz, str(angles.device), angles.dtype, simulator.name)
+    assert simulator.module is not None
+    return *simulator.module.forward(angles, pattern), simulator
 
 
 @_without_autocast
-def _backward(angles: Tensor, kept: Any, grad: Tensor, ansatz: str) -> Tensor:
-    return _simulator_for(angles, ansatz).backward(angles, kept, grad, ANSATZE[ansatz].rotations)
+def _backward(angles: Tensor, kept: Any, simulator: Simulator, grad: Tensor, ansatz: str) -> Tensor:
+    assert simulator.module is not None
+    return simulator.module.backward(angles, kept, grad.contiguous(), find_ansatz(ansatz))
 
 
 class _Probabilities(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, angles: Tensor, ansatz: str) -> Tensor:
-        p, ctx.kept = _forward(angles, ansatz)
+    def forward(ctx: Any, angles: Tensor, ansatz: str, name: str | None) -> Tensor:
+        p, *ctx.kept = _forward(angles, ansatz, name)
         ctx.ansatz = ansatz
+        ctx.name = name
         ctx.save_for_backward(angles)
         return p
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (angles,) = ctx.saved_tensors
         # Given away, not lent: many qubits overwrite it, and a living `p` must not hold it. Only a second backward
         # pass, through a retained graph, makes it anew.
         kept, ctx.kept = ctx.kept, None
         if kept is None:
-            kept = _forward(angles, ctx.ansatz)[1]
-        return _backward(angles, kept, grad.contiguous(), ctx.ansatz), None
+            _, *kept = _forward(angles, ctx.ansatz, ctx.name)
+        return _backward(angles, *kept, grad, ctx.ansatz), None, None
 
 
 # torch.compile sees the circuit as one operation, so its tables never enter a traced graph. What the forward pass
 # keeps differs between the forms, so a compiled backward pass makes it anew.
 @torch.library.custom_op("qpa_hf::probabilities", mutates_args=())
-def _traced_forward(angles: Tensor, ansatz: str) -> Tensor:
-    return _forward(angles, ansatz)[0]
+def _traced_forward(angles: Tensor, ansatz: str, name: str | None) -> Tensor:
+    return _forward(angles, ansatz, name)[0]
 
 
 @_traced_forward.register_fake
-def _(angles: Tensor, ansatz: str) -> Tensor:
+def _(angles: Tensor, ansatz: str, name: str | None) -> Tensor:
     return angles.new_empty(angles.shape[0], 2 ** angles.shape[-1])
 
 
 @torch.library.custom_op("qpa_hf::probabilities_backward", mutates_args=())
-def _traced_backward(angles: Tensor, grad: Tensor, ansatz: str) -> Tensor:
-    return _backward(angles, _forward(angles, ansatz)[1], grad.contiguous(), ansatz).contiguous()
+def _traced_backward(angles: Tensor, grad: Tensor, ansatz: str, name: str | None) -> Tensor:
+    _, *kept = _forward(angles, ansatz, name)
+    return _backward(angles, *kept, grad, ansatz).contiguous()
 
 
 @_traced_backward.register_fake
-def _(angles: Tensor, grad: Tensor, ansatz: str) -> Tensor:
+def _(angles: Tensor, grad: Tensor, ansatz: str, name: str | None) -> Tensor:
     return torch.empty_like(angles, memory_format=torch.contiguous_format)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
-    ctx.ansatz = inputs[1]
+    angles, ctx.ansatz, ctx.name = inputs
+    ctx.save_for_backward(angles)
 
 
-def _propagate(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-    return _traced_backward(ctx.saved_tensors[0], grad, ctx.ansatz), None
+def _propagate(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return _traced_backward(ctx.saved_tensors[0], grad, ctx.ansatz, ctx.name), None, None
 
 
 _traced_forward.register_autograd(_propagate, setup_context=_keep)
+# Autograd has no place inside of a custom operation, so what needs it breaks the graph.
+_untraced = torch.compiler.disable(_Probabilities.apply)
 
 
-def flat_angles(angles: Tensor, ansatz: str, n_states: int | None = None) -> tuple[Tensor, torch.Size]:
+def flat_angles(
+    angles: Float[Tensor, "*batch n_qubits"], ansatz: str, n_states: int | None = None
+) -> tuple[Float[Tensor, "n_circuits depth n_rotations n_qubits"], torch.Size]:
     """Return angles as (n_circuits, depth, rotations a layer, n_qubits), and the leading dimensions that they had.
 
     Raises:
         TypeError, ValueError: as `probabilities` does, for a wrong type, ansatz, shape or number of states, or angles
             that are not finite.
     """
+    # A layer of one rotation has no axis for it, as in the paper; inside, every ansatz has one.
     n_rotations = len(find_ansatz(ansatz).rotations)
     if not isinstance(angles, Tensor) or angles.dtype not in (torch.float32, torch.float64):
         got = angles.dtype if isinstance(angles, Tensor) else type(angles).__name__
@@ -148,7 +139,8 @@ def flat_angles(angles: Tensor, ansatz: str, n_states: int | None = None) -> tup
     is_checked = angles.device.type == "cpu" and not torch.compiler.is_compiling()
     if is_checked and not math.isfinite(angles.detach().sum().item()):  # half the operations of isfinite().all()
         raise ValueError("`angles` has NaN or infinite values; all must be finite. Lower the learning rate.")
-    depth, batch = shape[-layer_dims], angles.shape[:-layer_dims]
+    depth = shape[-layer_dims]
+    batch = angles.shape[:-layer_dims]
     return angles.reshape(math.prod(batch), depth, n_rotations, shape[-1]), batch
 
 
@@ -159,26 +151,26 @@ def memory_bytes(
     ansatz: str,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    simulator: str | None = None,
 ) -> int:
     """Return about how many bytes one forward and backward pass takes at its peak.
 
-    The angles' `dtype` sets the size of a number. Memory does not grow with depth for many qubits, whose layers are
-    undone instead of stored. One array is to spare, for what the caller makes of the probabilities.
+    Memory does not grow with depth for many qubits, whose layers are undone instead of stored. One array is to spare,
+    for what the caller makes of the probabilities.
+
+    Args:
+        n_qubits: the number of qubits of each circuit.
+        depth: the number of layers.
+        n_circuits: the number of circuits in the batch.
+        ansatz: the gate pattern, a key of `ANSATZE`.
+        dtype: the dtype of the angles, which sets the size of every real number.
+        device: the device that simulates.
+        simulator: the name of an entry of `SIMULATORS`; None for the fastest that can.
     """
-    rotations, is_real = find_ansatz(ansatz).rotations, ANSATZE[ansatz].is_real
-    simulator = _simulator(n_qubits, ANSATZE[ansatz], n_circuits, torch.device(device).type)
-    arrays_a_state = 1 if is_real else 2
-    if simulator is walsh:
-        arrays = n_circuits * WALSH_ARRAYS
-    elif simulator is grouped:
-        is_stored = n_circuits * 2**n_qubits <= grouped.MAX_STORED
-        kept, together = (depth, n_circuits) if is_stored else (1, 1)  # states of each circuit, circuits at a time
-        arrays = n_circuits * (kept * arrays_a_state + 3) + together * GROUPED_STATES * arrays_a_state
-    elif simulator is folded:
-        arrays = n_circuits * (FOLDED_STATES_PER_LAYER[len(rotations)] * depth * arrays_a_state + 3)
-    else:
-        arrays = n_circuits * (FUSED_ARRAYS + arrays_a_state) + FUSED_STATES * arrays_a_state
-    return arrays * dtype.itemsize * 2**n_qubits
+    pattern = find_ansatz(ansatz)
+    found = find_simulator(pattern, n_qubits, n_circuits, torch.device(device), dtype, simulator)
+    assert found.module is not None
+    return found.module.n_arrays(pattern, depth, n_qubits, n_circuits) * dtype.itemsize * 2**n_qubits
 
 
 def check_memory(
@@ -188,19 +180,21 @@ def check_memory(
     ansatz: str,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
+    simulator: str | None = None,
 ) -> None:
     """Raise if the circuits would not fit in the device's free memory.
 
     Raises:
         MemoryError: with the bytes needed and the bytes there are.
     """
-    needed = memory_bytes(n_qubits, depth, n_circuits, ansatz, dtype, device)
+    # The system would kill the process, or swap for hours, where a sentence can still say what to change.
+    needed = memory_bytes(n_qubits, depth, n_circuits, ansatz, dtype, device, simulator)
     if needed < CHECKED_FROM_BYTES:
         return
-    if device == "cpu":
-        there = psutil.virtual_memory().available
-    else:
+    if torch.device(device).type == "cuda":
         there = torch.cuda.mem_get_info(device)[0]
+    else:  # Apple's GPUs use the computer's memory; of others nothing is known
+        there = psutil.virtual_memory().available
     if needed > there:
         raise MemoryError(
             f"{n_circuits} circuit(s) of {n_qubits} qubits need about {needed:,} bytes, but {there:,} are free. "
@@ -208,20 +202,27 @@ def check_memory(
         )
 
 
-def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None = None) -> Tensor:
+def probabilities(
+    angles: Float[Tensor, "*batch n_qubits"],
+    ansatz: str = "ry_cnot",
+    n_states: int | None = None,
+    simulator: str | None = None,
+) -> Float[Tensor, "*batch n_states"]:
     """Return the exact measurement probabilities of parameterized circuits that start in |0...0>.
 
     Each of the `depth` layers rotates every qubit and then applies CNOT(q, q+1) for q = 0 .. n_qubits-2, an open
-    chain; the two-rotation ansätze do so twice. The simulation is exact and differentiable (once), keeps amplitudes
-    real where the ansatz is real, and gives the same bits with and without gradients.
+    chain; an ansatz of several rotations does so once for each, and one of your own (`register_ansatz`) may have
+    another entangler. The simulation is exact and differentiable (once), and gives the same bits with and without
+    gradients.
 
     Source: Eq. 1 and 12-14 of https://huggingface.co/papers/2410.09846.
 
     Args:
-        angles: float32 or float64, radians, shape (..., depth, n_qubits), or (..., depth, 2, n_qubits) for the
-            two-rotation ansätze; leading dimensions are independent circuits.
-        ansatz: a key of `ANSATZE`.
-        n_states: return only the first `n_states` basis states; all 2**n_qubits if None.
+        angles: the rotation angles in radians, float32 or float64, shape (..., depth, n_qubits), or (..., depth,
+            n_rotations, n_qubits) for an ansatz of several rotations; leading dimensions are independent circuits.
+        ansatz: the gate pattern, a key of `ANSATZE`.
+        n_states: the number of basis states to return, the first ones; all 2**n_qubits if None.
+        simulator: the name of an entry of `qpa_hf.circuit.simulators.SIMULATORS`; None for the fastest that can.
 
     Returns:
         Probabilities, shape (..., 2**n_qubits) or (..., n_states), of the angles' dtype. Qubit 0 is the most
@@ -229,16 +230,23 @@ def probabilities(angles: Tensor, ansatz: str = "ry_cnot", n_states: int | None 
 
     Raises:
         TypeError: if `angles` is not a float32 or float64 tensor.
-        ValueError: for an unknown ansatz, a wrong shape, more states than there are, or angles that are not finite.
+        ValueError: for an unknown ansatz, a wrong shape, more states than there are, angles that are not finite, or a
+            simulator that is unknown or cannot simulate such circuits.
+        ImportError: if what the named simulator needs is not installed.
         MemoryError: if the states do not fit in memory.
 
     Example:
         >>> probabilities(torch.tensor([[torch.pi, 0.0]])).round(decimals=3)  # |00> -> |10> -> |11>
         tensor([0., 0., 0., 1.])
     """
+    # All leading dimensions are circuits of one batch, because one call costs as much as many circuits of few qubits.
     flat, batch = flat_angles(angles, ansatz, n_states)
-    if torch.compiler.is_compiling():
-        p = _traced_forward(flat, ansatz)
+    if not torch.is_grad_enabled():
+        flat = flat.detach()  # so that a simulator that needs a graph of its own builds none
+    if not torch.compiler.is_compiling():
+        p = _Probabilities.apply(flat, ansatz, simulator)
+    elif is_traceable(simulator):
+        p = _traced_forward(flat, ansatz, simulator)
     else:
-        p = _Probabilities.apply(flat, ansatz)
+        p = _untraced(flat, ansatz, simulator)
     return (p if n_states is None else p[:, :n_states]).reshape(*batch, -1)

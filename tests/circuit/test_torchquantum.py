@@ -11,8 +11,9 @@ from models import build
 from peft import PeftModel
 
 from qpa_hf import QPAConfig
-from qpa_hf.circuit import ANSATZE, BACKENDS, angles_shape, probabilities
-from qpa_hf.circuit.torchquantum import load_torchquantum
+from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
+from qpa_hf.circuit.simulators.torchquantum import load_torchquantum
+from qpa_hf.measurement import BACKENDS
 
 TABLE = json.loads(Path(__file__).with_name("torchquantum_table.json").read_text(encoding="utf-8"))["cases"]
 

@@ -6,16 +6,16 @@ from itertools import islice
 
 import pytest
 import torch
-from helpers import adapted, logits
+from helpers import adapted, logits, trainable
 from models import build
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
-from test_trainer import TARGETS, assert_close, checkpointed, gradients, loss_of, trainer
+from trained import TARGETS, assert_close, checkpointed, gradients, loss_of, trainer
 from transformers import GPT2Config
 
 from qpa_hf import QPAConfig, materialize, plan
-from qpa_hf.circuit import ESTIMATORS
-from qpa_hf.generator import INTERPOLATIONS
+from qpa_hf.measurement import ESTIMATORS
+from qpa_hf.measurement.interpolation import INTERPOLATIONS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -215,7 +215,7 @@ def test_more_shots_come_closer_at_the_statistical_rate():
     ids=str,
 )
 def test_shots_do_not_silently_go_with_the_exact_gradient(settings, expected):
-    assert QPAConfig(**settings).generator_spec(1000).gradient == expected
+    assert QPAConfig(**settings).generator_spec(1000).estimator == expected
 
 
 @pytest.mark.parametrize("source", ["random", "bits", "free", "direct"])
@@ -229,7 +229,7 @@ def test_controls_have_nothing_to_measure(source):
 def test_every_trained_number_is_counted(interpolation):
     model = measured(interpolation=interpolation)
     spec = generator(model).spec
-    assert sum(p.numel() for p in generator(model).parameters()) == spec.n_trainable
+    assert sum(p.numel() for p in trainable(model)) == spec.n_trainable
 
 
 def test_plan_says_what_a_step_measures():

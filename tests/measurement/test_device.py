@@ -11,10 +11,11 @@ import torch
 from helpers import logits
 from models import build
 from peft import PeftModel
-from test_trainer import trainer
+from trained import trainer
 from transformers import GPT2Config
 
 from qpa_hf import QPAConfig, materialize, plan
+from qpa_hf.measurement.device.ledger import Ledger
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -28,7 +29,7 @@ SMALL = {"chunk_size": 256, "n_circuits": 1, "circuit_depth": 1, "gradient": "pa
 
 
 def n_jobs(folder):
-    return len(list(folder.glob("*.safetensors")))
+    return Ledger(folder).n_kept
 
 
 @needs_runtime
@@ -73,6 +74,30 @@ def test_plan_says_how_many_jobs_and_shots_a_step_is():
     assert (step.jobs_per_step, step.circuits_per_step, step.shots_per_step) == (1, 113, 113 * 50)
 
 
+LARGE = [  # shots, circuits, and how many jobs of at most 10 million executions these are
+    ("20x", 8 * 161, 3),  # 26,378,240 executions
+    (50, 8 * 161, 1),
+    (100_000, 8 * 161, 13),
+]
+
+
+@needs_runtime
+@pytest.mark.parametrize(("shots", "n_circuits", "n_jobs"), LARGE)
+def test_plan_counts_the_jobs_that_the_service_takes(shots, n_circuits, n_jobs):
+    lora = {"r": 4, "target_modules": ["lm_head"], "task_type": "CAUSAL_LM"}
+    config = QPAConfig(**lora, **(DEVICE | {"shots": shots}))
+    step = plan(config, GPT2Config(), n_steps=10).rows[0].measuring
+    assert (step.circuits_per_step, step.jobs_per_step, step.jobs_per_run) == (n_circuits, n_jobs, 10 * n_jobs)
+
+
+@needs_runtime
+@pytest.mark.parametrize("shots", [100_001, "200x"])
+def test_shots_beyond_the_service_are_refused_before_training(shots):
+    config = QPAConfig(r=4, target_modules=["lm_head"], task_type="CAUSAL_LM", **(DEVICE | {"shots": shots}))
+    with pytest.raises(ValueError, match="shots of a circuit are more than the 100,000 that a device takes"):
+        plan(config, GPT2Config())
+
+
 @needs_runtime
 def test_plan_compares_the_estimators_over_a_run_before_anything_starts():
     config = QPAConfig.paper(2048, r=4, target_modules=["lm_head"], task_type="CAUSAL_LM", **DEVICE)
@@ -114,4 +139,5 @@ def test_a_missing_extra_is_named_at_once():
 
 def test_a_checkpoint_needs_no_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert QPAConfig(**DEVICE, layout=[["lora_A", [4, 8], ""]]).device == "fake_torino"
+    saved = DEVICE | {"peft_type": "QPA", "layout": [["lora_A", [4, 8], None]]}  # as PEFT reads it
+    assert QPAConfig(**saved).measured_by == "fake_torino"

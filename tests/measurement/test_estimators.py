@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
-from qpa_hf.circuit.estimators import ESTIMATORS
-from qpa_hf.circuit.measured import CALL_VALUES, Measurement, measured
-from qpa_hf.circuit.noise import DEVICES, noisy_probabilities
-from qpa_hf.circuit.randomness import seeded
+from qpa_hf.measurement import Measurement, measure
+from qpa_hf.measurement.estimators import ESTIMATORS
+from qpa_hf.measurement.measure import CALL_VALUES
+from qpa_hf.measurement.noise import DEVICES, noisy_probabilities
+from qpa_hf.reproducible import seeded
 
 DRAW = torch.tensor(0)
 RANDOM = [name for name in ESTIMATORS if name != "none"]
@@ -24,7 +25,7 @@ def circuits(ansatz="ry_cnot", depth=3, n_qubits=3, dtype=torch.float64):
 
 
 def gradient(angles, weights, how, draw=DRAW):
-    return torch.autograd.grad((measured(angles, how, draw) * weights).sum(), angles)[0]
+    return torch.autograd.grad((measure(angles, how, draw) * weights).sum(), angles)[0]
 
 
 def mean_and_error(samples):
@@ -53,13 +54,13 @@ def test_parameter_shift_is_exact_on_a_noisy_device(device, ansatz):
 @pytest.mark.parametrize("gradient_name", ESTIMATORS)
 def test_values_without_shots_are_the_exact_probabilities(gradient_name):
     angles, _ = circuits()
-    assert torch.equal(measured(angles, Measurement(gradient=gradient_name), DRAW), probabilities(angles))
+    assert torch.equal(measure(angles, Measurement(gradient=gradient_name), DRAW), probabilities(angles))
 
 
 def test_the_exact_gradient_is_that_of_the_simulation_at_the_measured_values():
     angles, _ = circuits()
     p = probabilities(angles)
-    values = measured(angles, Measurement(shots=50), DRAW)
+    values = measure(angles, Measurement(shots=50), DRAW)
     (found,) = torch.autograd.grad(values.square().sum(), angles)
     (expected,) = torch.autograd.grad(p, angles, 2 * values.detach())
     assert torch.allclose(found, expected, atol=1e-14)
@@ -111,12 +112,12 @@ def spread(angles, weights):
 @pytest.mark.usefixtures("trajectories")
 @pytest.mark.parametrize("drawn", DRAWN, ids=str)
 @pytest.mark.parametrize("gradient_name", ESTIMATORS)
-def test_a_graph_does_not_change_what_is_measured(gradient_name, drawn):
+def test_a_graph_does_not_change_what_is_measure(gradient_name, drawn):
     angles, _ = circuits()
     how = Measurement(gradient=gradient_name, **drawn)
-    with_graph = measured(angles, how, DRAW)
+    with_graph = measure(angles, how, DRAW)
     with torch.no_grad():
-        assert torch.equal(with_graph, measured(angles, how, DRAW))
+        assert torch.equal(with_graph, measure(angles, how, DRAW))
 
 
 @pytest.mark.usefixtures("trajectories")
@@ -125,7 +126,7 @@ def test_a_graph_does_not_change_what_is_measured(gradient_name, drawn):
 def test_a_draw_decides_values_and_gradient(gradient_name, drawn):
     angles, weights = circuits(depth=1)
     how = Measurement(gradient=gradient_name, **drawn)
-    values = [measured(angles, how, torch.tensor(draw)) for draw in (0, 0, 1)]
+    values = [measure(angles, how, torch.tensor(draw)) for draw in (0, 0, 1)]
     gradients = [torch.autograd.grad((v * v * weights).sum(), angles)[0] for v in values]
     for first, again, other in (values, gradients):
         assert torch.equal(first, again)
@@ -137,7 +138,7 @@ def test_shifted_circuits_err_independently_of_each_other_and_of_the_value(monke
     # As on a device. One pair of moved circuits in each call.
     seeds = []
     monkeypatch.setattr(
-        importlib.import_module("qpa_hf.circuit.measured"),
+        importlib.import_module("qpa_hf.measurement.measure"),
         "noisy_probabilities",
         lambda *args, seed: seeds.append(seed) or noisy_probabilities(*args, seed=seed),
     )
@@ -149,13 +150,13 @@ def test_shifted_circuits_err_independently_of_each_other_and_of_the_value(monke
 
 def test_noise_that_is_exact_has_nothing_to_draw():
     angles, _ = circuits()
-    first, second = (measured(angles, Measurement(noise="torino"), torch.tensor(draw)) for draw in (0, 1))
+    first, second = (measure(angles, Measurement(noise="torino"), torch.tensor(draw)) for draw in (0, 1))
     assert torch.equal(first, second)
 
 
 def test_shots_are_drawn_from_what_a_noisy_device_reads():
     angles, _ = circuits()
-    values = measured(angles, Measurement(shots=10**6, noise="torino"), DRAW)
+    values = measure(angles, Measurement(shots=10**6, noise="torino"), DRAW)
     expected, ideal = noisy_probabilities(angles, device="torino"), probabilities(angles)
     assert (values - expected).abs().max() < 5e-3 < (expected - ideal).abs().max()
 
@@ -166,14 +167,14 @@ def test_counting_on_before_the_backward_pass_leaves_its_draw_alone(drawn):
     angles, weights = circuits(depth=1)
     how = Measurement(gradient="parameter_shift", **drawn)
     draw = torch.tensor(0)
-    loss = (measured(angles, how, draw) * weights).sum()
+    loss = (measure(angles, how, draw) * weights).sum()
     draw.add_(1)
     assert torch.equal(torch.autograd.grad(loss, angles)[0], gradient(angles, weights, how))
 
 
 def test_without_a_gradient_nothing_reaches_the_angles():
     angles, _ = circuits()
-    assert not measured(angles, Measurement(shots=100, gradient="none"), DRAW).requires_grad
+    assert not measure(angles, Measurement(shots=100, gradient="none"), DRAW).requires_grad
 
 
 def test_shifted_circuits_in_several_calls_give_the_gradient_of_one_call(monkeypatch):
@@ -191,7 +192,7 @@ def test_torch_compile_draws_the_same_shots(gradient_name):
     how = Measurement(shots=100, gradient=gradient_name)
 
     def loss(angles, draw):
-        return (measured(angles, how, draw).square() * weights).sum()
+        return (measure(angles, how, draw).square() * weights).sum()
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     (expected,) = torch.autograd.grad(loss(angles, DRAW), angles)

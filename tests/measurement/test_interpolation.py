@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from qpa_hf.circuit import seeded
-from qpa_hf.generator.interpolation import INTERPOLATIONS, TRAINED, Measured, interpolate, layer_shapes
+from qpa_hf.measurement.interpolation import INTERPOLATIONS, TRAINED, Shares, interpolate, layer_shapes
+from qpa_hf.reproducible import seeded
 
 N_QUBITS, SHOTS = 3, 10
 COUNTS = torch.tensor([[4, 0, 0, 3, 0, 2, 0, 1], [10, 0, 0, 0, 0, 0, 0, 0]], dtype=torch.float64)
@@ -20,7 +20,7 @@ def layers(interpolation="network"):
 
 def measured(shares=COUNTS / SHOTS, shots=SHOTS):
     noise = torch.rand(shares.shape, generator=seeded(0, "noise"), dtype=torch.float64)
-    return Measured(shares, shots, layers(), noise)
+    return Shares(shares, shots, layers(), noise)
 
 
 def neighbours(counts, state):
@@ -72,7 +72,7 @@ def test_many_shots_leave_nothing_to_interpolate(interpolation):
 @pytest.mark.parametrize("interpolation", [name for name in INTERPOLATIONS if name != "neighbours"])
 def test_what_is_never_measured_has_no_probability_in_the_limit(interpolation):
     p = torch.tensor([[0.5, 0, 0, 0.5, 0, 0, 0, 0]], dtype=torch.float64)
-    given = Measured(p, 10**9, layers(), torch.rand(p.shape))
+    given = Shares(p, 10**9, layers(), torch.rand(p.shape))
     torch.testing.assert_close(interpolate(interpolation, given), p, rtol=0, atol=1e-6)
 
 

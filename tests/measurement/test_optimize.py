@@ -4,9 +4,10 @@ import pytest
 import torch
 from helpers import adapted, start
 from peft import LoraConfig, get_peft_model
-from test_trainer import TARGETS, gradients, loss_of, trainer
+from trained import TARGETS, gradients, loss_of, trainer
 
 from qpa_hf import optimize_angles
+from qpa_hf.circuit import probabilities
 from qpa_hf.optimize import METHODS
 from qpa_hf.trainer_callbacks import OptimizeAnglesCallback
 
@@ -93,6 +94,20 @@ def test_the_state_of_another_optimization_is_replaced(tmp_path):
     with pytest.warns(UserWarning, match="is of another optimization and is replaced"):
         found = optimize(small(shots=500), loss, state=tmp_path / "state")
     assert loss.n == found.n_evaluations
+
+
+def test_a_raised_limit_is_no_other_optimization(tmp_path, monkeypatch):
+    def measure(angles, ansatz, shots, device, folder, seed, **limits):
+        p = probabilities(angles.flatten(0, -3), ansatz)
+        return (p * shots).round().long().view(*angles.shape[:-2], -1)
+
+    monkeypatch.setattr("qpa_hf.measurement.device.sample", measure)
+    monkeypatch.setattr("qpa_hf.generator.checks.require_extra", lambda name: None)
+    device = {"backend": "ibm", "device": "ibm_torino", "max_jobs": 50}
+    expected = optimize(small(**device), Counted(), state=tmp_path / "state")
+    loss = Counted()
+    assert optimize(small(**device | {"max_jobs": 100}), loss, state=tmp_path / "state") == expected
+    assert loss.n == 0
 
 
 @pytest.mark.parametrize(

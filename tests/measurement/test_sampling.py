@@ -5,8 +5,8 @@ import torch
 from scipy.stats import chisquare
 
 from qpa_hf.circuit import probabilities
-from qpa_hf.circuit.measurement import BLOCK_SHOTS, n_shots, sample
-from qpa_hf.circuit.randomness import seeded
+from qpa_hf.measurement.shots import BLOCK_SHOTS, n_shots, sample
+from qpa_hf.reproducible import seeded
 
 
 def circuits(*batch, n_qubits=4):
