@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qpa_hf.generator import mapping
-from qpa_hf.generator.mapping import ACTIVATION_FUNCTIONS, hidden_layers, output_layer
+from qpa_hf.generator.mapping import ACTIVATIONS, hidden_layers, output_layer
 
 SIZES = [7, 20, 1, 30, 11]  # slots that begin and end within rows; 69 of 72 numbers
 N_ROWS, CHUNK_SIZE, WIDTH = 9, 8, 3
@@ -82,7 +82,7 @@ def test_slots_that_nobody_reads_have_no_gradient(read):
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("activation", ACTIVATION_FUNCTIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_recomputed_hidden_layers_have_the_gradients_of_kept_ones(activation):
     rng = torch.Generator().manual_seed(1)
     features = torch.randn(N_ROWS, 2, dtype=torch.float64, generator=rng).requires_grad_()
@@ -95,7 +95,7 @@ def test_recomputed_hidden_layers_have_the_gradients_of_kept_ones(activation):
     def kept():
         hidden = features
         for weight, bias in layers:
-            hidden = ACTIVATION_FUNCTIONS[activation](hidden @ weight.t() + bias)
+            hidden = ACTIVATIONS[activation](hidden @ weight.t() + bias)
         return hidden
 
     got = torch.autograd.grad(hidden_layers(features, layers, activation).pow(3).sum(), leaves)

@@ -1,0 +1,1 @@
+"""PEFT methods: QPA, and the feed-forward adapter that PEFT lacks."""
