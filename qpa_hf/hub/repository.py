@@ -5,21 +5,39 @@ Each change looks at what is there first. An attempt whose answer was lost has t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import git_hash
 
 from qpa_hf._version import __version__
+from qpa_hf.hub.client import endpoint_of
 from qpa_hf.hub.errors import AccessDenied, DamagedFile, Interrupted, TagTaken
-from qpa_hf.hub.folder import is_same, stale
+from qpa_hf.hub.folder import stale
+from qpa_hf.hub.local import check_endpoint, check_text, token_to_send
 from qpa_hf.hub.retry import Limit, RetryPolicy
+from qpa_hf.messages import check_kind, shown
 
 OVERTAKEN = {409, 412}  # statuses: somebody else, or our own attempt whose answer was lost, was there first
+
+
+def is_same(path: Path, remote: RepoFile) -> bool:
+    """Return whether a file has the size and the hash that the Hub lists."""
+    if not path.is_file() or path.stat().st_size != remote.size:
+        return False
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if remote.lfs is not None:
+        return sha256 == remote.lfs.sha256
+    # A list from the cache has git's hash only: of the file, or of the pointer that stands in git for a large file.
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(content)}\n"
+    return remote.blob_id in (git_hash(content), git_hash(pointer.encode()))
 
 
 @contextmanager
@@ -37,14 +55,24 @@ class Repository:
     """One repository, and the policy whose clock starts here.
 
     Args:
-        name: "owner/name".
-        token: access token; by default the one of `hf auth login`.
-        policy: how patient to be.
+        name: the name, as "owner/name".
+        token: the access token; by default the one of `hf auth login`. True insists on that one, False sends none.
+        policy: the retry policy, which says how patient to be.
+
+    Raises:
+        ValueError: if the name, the token or the Hub's address is malformed.
+        TypeError: if one of them has the wrong type.
     """
 
-    def __init__(self, name: str, token: str | None = None, policy: RetryPolicy | None = None) -> None:
-        self.name, self.token = name, token or get_token()
-        self.api = HfApi(token=self.token, library_name="qpa_hf", library_version=__version__)
+    def __init__(self, name: str, token: str | bool | None = None, policy: RetryPolicy | None = None) -> None:
+        check_text("repo_id", name)
+        self.name = name
+        self.token = token_to_send(token)
+        # False: that there is no token is decided, and not for each request again.
+        self.api = HfApi(token=self.token or False, library_name="qpa_hf", library_version=__version__)
+        if not constants.HF_HUB_OFFLINE:  # `is_offline_mode` is a name of 1.0
+            check_endpoint(self.api.endpoint)
+        check_kind("policy", policy, (RetryPolicy, type(None)), "a RetryPolicy or None")
         self.limit = Limit(policy or RetryPolicy(), name, self.token)
         self._trees: dict[str, dict[str, RepoFile]] = {}  # by commit; a commit never changes
 
@@ -52,16 +80,17 @@ class Repository:
         """Make the repository if it is not there.
 
         Args:
-            private: hide it; None is the owner's default.
+            private: whether to hide it; None for the owner's default.
 
         Raises:
             ValueError: if the name has no owner.
             AccessDenied: if it is there and public, although `private` is asked.
         """
         if "/" not in self.name:
-            raise ValueError(f"The repository's name {self.name!r} has no owner. Write it as owner/name.")
+            raise ValueError(f"The repository's name {shown(self.name)} has no owner. Write it as owner/name.")
 
         def attempt() -> None:
+            # Of a repository that exists already, this call leaves the visibility as it is, and says nothing of it.
             self.api.create_repo(self.name, private=private, exist_ok=True)
             if private and not self.api.repo_info(self.name).private:
                 advice = "Make it private in its settings first, or push without asking for a private one"
@@ -78,6 +107,8 @@ class Repository:
 
     def holds(self, commit: str, files: dict[str, Path]) -> bool:
         """Return whether a commit has all these files, byte for byte, and none of an earlier adapter."""
+        # Files of others may stand beside ours (a person's notes, a training log); only those of an adapter must be
+        # gone.
         tree = self.tree(commit)
         return not stale(tree, files) and all(
             name in tree and is_same(path, tree[name]) for name, path in files.items()
@@ -92,7 +123,9 @@ class Repository:
         Raises:
             DamagedFile: if the Hub's files differ from the local ones afterwards.
         """
-        first_seen: list[str] = []  # the tip before our first attempt
+        # The tip before our first attempt. If an attempt's answer is lost, its commit lies between this tip and the
+        # current one, even where somebody else has pushed since.
+        first_seen: list[str] = []
 
         def attempt() -> CommitInfo:
             tip = self._tip(branch)
@@ -143,6 +176,7 @@ class Repository:
         self.limit.run(attempt, commit)
 
     def _is_tagged(self, tag: str, files: dict[str, Path]) -> bool:
+        # A tag that holds the same files is ours from a lost answer, or as good as ours.
         tags = {ref.name: ref.target_commit for ref in self.api.list_repo_refs(self.name).tags}
         if tag in tags and not self.holds(tags[tag], files):
             other = f"names commit {tags[tag][:8]}, which has other files"
@@ -197,5 +231,5 @@ class Repository:
             commit_description=description,
             oid=commit,
             pr_url=pr_url,
-            _endpoint=self.api.endpoint,
+            **endpoint_of(self.api),
         )

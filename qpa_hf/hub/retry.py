@@ -8,29 +8,23 @@ from dataclasses import dataclass
 from json import JSONDecodeError
 from typing import TypeVar
 
-import httpx2
-from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import FileMetadataError, OfflineModeIsEnabled
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from qpa_hf.hub.errors import (
-    Damaged,
-    DamagedFile,
-    HubError,
-    HubUnavailable,
-    Interrupted,
-    chain,
-    explain,
-    hide,
-    is_refused_by_xet,
-)
+from qpa_hf.files import DiskFullError
+from qpa_hf.hub.client import TRANSPORT_ERRORS, is_answer
+from qpa_hf.hub.errors import Damaged, DamagedFile, HubError, HubUnavailable, Interrupted, chain
+from qpa_hf.hub.local import local_error
+from qpa_hf.hub.meaning import explain, hide, is_refused_by_xet
 from qpa_hf.hub.session import Clock, limited
+from qpa_hf.messages import one_line
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-DEFINITE = (HubError, HfHubHTTPError, OfflineModeIsEnabled)
+DEFINITE = (HubError, OfflineModeIsEnabled, DiskFullError)
 UNREADABLE = (JSONDecodeError, UnicodeDecodeError)  # an answer that was cut, damaged or is a proxy's
 XET = (ConnectionError, TimeoutError)  # what hf_xet raises in uploads; in downloads it is a bare RuntimeError
-PASSING = (Interrupted, httpx2.TransportError, FileMetadataError, *XET, *UNREADABLE)
+PASSING: tuple[type[BaseException], ...] = (Interrupted, *TRANSPORT_ERRORS, FileMetadataError, *XET, *UNREADABLE)
 
 
 @dataclass(frozen=True)
@@ -38,13 +32,14 @@ class RetryPolicy:
     """How patient to be. It holds for everything one push or one download asks of the Hub.
 
     Args:
-        attempts (`int`, defaults to `8`): attempts at one step (create, commit, tag, download a file).
-        total_seconds (`float`, defaults to `900`): limit for the whole push or download, waiting included.
-        attempt_seconds (`float`, defaults to `300`): limit for one attempt.
-        silence_seconds (`float`, defaults to `60`): how long the Hub may stay silent within one request. hf_xet has
-            settings of its own for that (`HF_XET_CLIENT_READ_TIMEOUT`), but the limit for an attempt ends it too.
-        first_wait (`float`, defaults to `1`): seconds before the second attempt; it doubles, with jitter.
-        longest_wait (`float`, defaults to `30`): seconds between attempts at the most, unless the Hub asks for more.
+        attempts (`int`, defaults to `8`): the number of attempts at one step (create, commit, tag, download a file).
+        total_seconds (`float`, defaults to `900`): the limit for the whole push or download, waiting included.
+        attempt_seconds (`float`, defaults to `300`): the limit for one attempt.
+        silence_seconds (`float`, defaults to `60`): the time that the Hub may stay silent within one request. hf_xet
+            has settings of its own for that (`HF_XET_CLIENT_READ_TIMEOUT`), but the limit for an attempt ends it too.
+        first_wait (`float`, defaults to `1`): the seconds before the second attempt; they double, with jitter.
+        longest_wait (`float`, defaults to `30`): the longest wait between attempts in seconds, unless the Hub asks for
+            more.
     """
 
     attempts: int = 8
@@ -65,20 +60,22 @@ class Limit:
     """
 
     def __init__(self, policy: RetryPolicy, repo_id: str, token: str | None) -> None:
-        self.policy, self.repo_id, self.token = policy, repo_id, token
+        self.policy = policy
+        self.repo_id = repo_id
+        self.token = token
         self.clock = Clock(policy.total_seconds, policy.silence_seconds)
 
     def run(self, step: Callable[[], T], revision: str | None = None, attempts: int | None = None) -> T:
         """Do a step, again if it fails in a way that may pass.
 
         Args:
-            step: what to do. It must look at what is there before it writes anything, since the answer to an earlier
-                attempt may have been lost after the work was done.
+            step: the function to run. It must look at what is there before it writes anything, since the answer to an
+                earlier attempt may have been lost after the work was done.
             revision: the revision that errors name.
-            attempts: attempts, if other than the policy's.
+            attempts: the number of attempts, if other than the policy's.
 
         Raises:
-            HubError: what went wrong, and what to do.
+            HubError: if it failed for good, with the cause and what to do.
         """
         most = attempts or self.policy.attempts
         retrying = Retrying(
@@ -93,10 +90,11 @@ class Limit:
         except HubError:
             raise
         except Exception as error:
+            # What may pass has been tried as often as the policy allows; anything else is named at its first attempt.
             hide(error, self.token)
             if is_passing(error):
                 raise self._gave_up(reason_of(error)) from error
-            if meaning := explain(error, self.repo_id, revision):
+            if meaning := explain(error, self.repo_id, revision) or local_error(error):
                 raise meaning from error
             raise
 
@@ -114,6 +112,7 @@ class Limit:
             raise Interrupted("an attempt took longer than allowed") from error
 
     def _wait(self, state: RetryCallState) -> float:
+        # Random waits keep many processes, which one outage stopped together, from coming back together.
         growing = wait_random_exponential(self.policy.first_wait, self.policy.longest_wait)
         return max(growing(state), reason_of(state_error(state)).wait)
 
@@ -141,7 +140,7 @@ def state_error(state: RetryCallState) -> BaseException:
 def is_passing(error: BaseException) -> bool:
     """Return whether an error may pass by itself: the outermost one that says so or says otherwise decides."""
     for one in chain(error):
-        if isinstance(one, DEFINITE) or is_refused_by_xet(one):
+        if isinstance(one, DEFINITE) or is_answer(one) or is_refused_by_xet(one):
             return False
         # huggingface_hub raises a bare OSError when fewer or more bytes arrived than were announced.
         is_size = type(one) is OSError and one.errno is None
@@ -156,4 +155,4 @@ def reason_of(error: BaseException) -> Interrupted:
     for one in chain(error):
         if isinstance(one, Interrupted):
             return one
-    return Interrupted(f"{type(error).__name__}: {error}".splitlines()[0].rstrip("."))
+    return Interrupted(one_line(f"{type(error).__name__}: {error}".splitlines()[0]).rstrip("."))

@@ -10,11 +10,11 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-import httpx2
-from huggingface_hub.utils import get_session, parse_ratelimit_headers
-from huggingface_hub.utils._xet import abort_xet_session
+from huggingface_hub.utils import get_session
 
+from qpa_hf.hub import client
 from qpa_hf.hub.errors import Interrupted
+from qpa_hf.hub.local import local_error, opening_a_session
 
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # statuses that may pass
 
@@ -23,12 +23,13 @@ class Clock:
     """Time that is running out.
 
     Args:
-        seconds: altogether.
-        silence: seconds that the Hub may stay silent within them.
+        seconds: the seconds until the end.
+        silence: the seconds that the Hub may stay silent at a time.
     """
 
     def __init__(self, seconds: float, silence: float) -> None:
-        self.end, self._silence = time.monotonic() + seconds, silence
+        self.end = time.monotonic() + seconds
+        self._silence = silence
 
     @property
     def left(self) -> float:
@@ -52,12 +53,15 @@ def limited(clock: Clock) -> Iterator[None]:
     Here it retries nothing, because it does not know `Interrupted`; the policy that runs the block does. Requests of
     other threads through the same session are left alone.
     """
-    client = get_session()
-    if "send" not in vars(client):
-        vars(client)["send"] = partial(_send, client.send)
+    with opening_a_session():
+        session = get_session()
+    # huggingface_hub shares one session among all its calls. Its `send` is wrapped once, and asks for a clock each
+    # time.
+    if "send" not in vars(session):
+        vars(session)["send"] = partial(_send, session.send)
     before = _clock.set(clock)
     # Xet transfers run outside of Python. This is the only way to end a silent one, and it ends all there are.
-    end_xet = threading.Timer(max(0.0, clock.left), abort_xet_session)
+    end_xet = threading.Timer(max(0.0, clock.left), client.abort_transfers)
     end_xet.daemon = True
     end_xet.start()
     try:
@@ -67,56 +71,43 @@ def limited(clock: Clock) -> Iterator[None]:
         _clock.reset(before)
 
 
-def _send(send: Callable[..., httpx2.Response], request: httpx2.Request, **options: Any) -> httpx2.Response:
+def _send(send: Callable[..., Any], request: Any, **options: Any) -> Any:
+    # The answer is always taken as a stream, so that its body is read here, under the clock, and not before.
     clock = _clock.get()
     if clock is None:
         return send(request, **options)
-    request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), clock.silence)
-    request.stream = _Timed(request.stream, clock)
+    client.limit_request(request, options, clock)
     is_stream = options.pop("stream", False)
     try:
         response = send(request, stream=True, **options)
         with ExitStack() as unless_kept:
             unless_kept.callback(response.close)
-            response.stream = _Timed(response.stream, clock)
+            client.limit_response(response, clock)
             if reason := _reason(response):
-                raise Interrupted(f"{reason} to {request.method} {request.url.path}", _asked_wait(response))
+                raise Interrupted(f"{reason} to {request.method} {client.path_of(request)}", _asked_wait(response))
             if not is_stream:
-                response.read()
+                client.read(response)
             unless_kept.pop_all()
-    except httpx2.TransportError as error:
-        raise Interrupted(f"{type(error).__name__} at {request.method} {request.url.path}") from error
+    except client.TRANSPORT_ERRORS as error:
+        passing = Interrupted(f"{type(error).__name__} at {request.method} {client.path_of(request)}")
+        raise local_error(error) or passing from error
     return response
 
 
-def _reason(response: httpx2.Response) -> str | None:
+def _reason(response: Any) -> str | None:
     if response.status_code in BUSY:
         return f"status {response.status_code}"
-    is_download = response.request.method in ("GET", "HEAD") and not response.request.url.path.startswith("/api/")
+    asked = response.request
+    is_download = asked.method in ("GET", "HEAD") and not client.path_of(asked).startswith("/api/")
     if response.headers.get("Content-Type", "").startswith("text/html") and not is_download:
         return "an HTML page, perhaps a proxy's, in answer"
     return None
 
 
-def _asked_wait(response: httpx2.Response) -> float:
-    limits = parse_ratelimit_headers(response.headers)
+def _asked_wait(response: Any) -> float:
+    # The Hub's own rate limit says when it ends; a proxy or another server has the standard header alone.
+    limits = client.rate_limit(response.headers)
     if response.status_code == 429 and limits is not None and limits.remaining == 0:
         return float(limits.reset_in_seconds)
     asked = response.headers.get("Retry-After", "")
     return float(asked) if asked.isdigit() else 0.0
-
-
-class _Timed(httpx2.SyncByteStream):
-    """A stream that ends with the clock, so that a trickle of bytes is no way around it."""
-
-    def __init__(self, stream: Any, clock: Clock) -> None:
-        self.stream, self.clock = stream, clock
-
-    def __iter__(self) -> Iterator[bytes]:
-        for part in self.stream:
-            if self.clock.left <= 0:
-                raise Interrupted("the time allowed is over")
-            yield part
-
-    def close(self) -> None:
-        self.stream.close()

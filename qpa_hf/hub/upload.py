@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,15 @@ from huggingface_hub import CommitInfo
 from torch import nn
 
 from qpa_hf._version import __version__
-from qpa_hf.hub.folder import CARD, FORMS, check_secrets, files_of, form_of, require
+from qpa_hf.files import naming_full_disk
+from qpa_hf.hub.folder import CARD, FORMS, check_secrets, form_of, require
+from qpa_hf.hub.local import check_revision
+from qpa_hf.hub.parcel import pack
 from qpa_hf.hub.repository import Repository
 from qpa_hf.hub.retry import RetryPolicy
 from qpa_hf.materialize import materialize
+from qpa_hf.model_cards import RunRecord
+from qpa_hf.schema import read_config
 
 NO_NAME = {"adapter", "native", "plain"}  # folder names that say nothing about the run
 
@@ -26,13 +31,14 @@ def push(
     repo_id: str,
     *,
     form: str | None = None,
+    portable: bool = False,
     adapter_name: str = "default",
     revision: str | None = None,
     tag: str | None = None,
     create_pr: bool = False,
     private: bool | None = None,
     commit_message: str | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     policy: RetryPolicy | None = None,
 ) -> CommitInfo:
     """Push a native or materialized adapter, with its card, in one commit.
@@ -41,43 +47,57 @@ def push(
     Hub's files have been compared with the local ones. An earlier adapter's record goes if this one has none.
 
     Args:
-        model_or_path: a `PeftModel` with a QPA adapter, or the folder of a saved adapter. Of a folder, the adapter's
-            own files go: weights, configurations, tokenizer, card and pictures; no subfolders, no optimizer state.
-        repo_id: "owner/name"; it is made if it does not exist.
-        form: `"materialized"` (plain LoRA, for which nobody needs qpa_hf) or `"native"` (the generator). By default a
-            model is materialized and a folder goes as it is.
-        adapter_name: which adapter of a model.
-        revision: branch; it is made if it does not exist. `None` is the main one.
-        tag: name for the commit.
-        create_pr: open a pull request instead of changing the main branch.
-        private: make a new repository private; an existing public one is then refused.
-        commit_message: title of the commit. By default it names the run: the folder, or the base model.
-        token: access token; by default the one of `hf auth login`.
-        policy: how patient to be.
+        model_or_path: the `PeftModel` with a QPA adapter, or the folder of a saved adapter. Of a folder, the adapter's
+            own files go, by a list of names: weights, configurations, tokenizer, card, record and the pictures that
+            `qpa train` draws. No subfolders go and no optimizer state; anything else is left out and named in a
+            warning of the logger.
+        repo_id: the repository, as "owner/name"; it is made if it does not exist.
+        form: the form to push, `"materialized"` (plain LoRA, for which nobody needs qpa_hf) or `"native"` (the
+            generator). By default a model is materialized and a folder goes as it is.
+        portable: whether to materialize with every scale in `lora_B`, for readers other than PEFT (see `materialize`);
+            for a model or a native folder.
+        adapter_name: the name of the model's adapter to push.
+        revision: the branch, which is made if it does not exist; by default the main branch.
+        tag: the tag that the commit gets; None for no tag.
+        create_pr: whether to open a pull request instead of changing the main branch.
+        private: whether to make a new repository private; an existing public one is then refused.
+        commit_message: the title of the commit. By default it names the run: the folder, or the base model.
+        token: the access token; by default the one of `hf auth login`. True insists on that one, False sends none.
+        policy: the retry policy, which says how patient to be.
 
     Returns:
         The commit that holds the files; with `create_pr`, `pr_url` is the pull request.
 
     Raises:
         ValueError: if the adapter is incomplete or none that can be pushed, `repo_id` is no Hub id, a file contains
-            the token, or two arguments exclude each other.
+            the token or is a link that leads anywhere but into the Hub's cache, or two arguments exclude each other.
         TypeError: if `model_or_path` is neither a PEFT model nor a path.
-        HubError: what went wrong on the way, and what to do.
+        HubError: if something went wrong on the way, with the cause and what to do.
     """
     if form not in (None, *FORMS.values()):
         raise ValueError(f"`form`={form!r} is not known. Use one of {sorted(FORMS.values())}.")
+    if portable and form == "native":
+        raise ValueError("`portable` is about a materialized adapter. Leave it out, or leave out form='native'.")
     if create_pr and (revision or tag):
         raise ValueError("`create_pr` excludes `revision` and `tag`: a pull request is for main. Tag it when merged.")
+    check_revision("revision", revision)
+    check_revision("tag", tag)
     repository = Repository(repo_id, token, policy)
-    with _folder(model_or_path, form, adapter_name) as folder:
-        kind, files = form_of(folder), files_of(folder)
+    with _folder(model_or_path, form, adapter_name, portable) as folder, ExitStack() as held:
+        kind = form_of(folder)
         require(folder, CARD)
+        with naming_full_disk(tempfile.gettempdir()):
+            files = pack(folder, held)
         message = commit_message or f"Upload the {kind} adapter of {_run_name(model_or_path, adapter_name)}"
         check_secrets(files, message, repository.token)
+        # Read for their checks alone: nobody should push what the next reader refuses.
+        read_config(folder)
+        RunRecord.load(folder)
         description = f"Pushed by qpa_hf {__version__}."
         repository.create(private)
         if create_pr:
             return repository.propose(files, message, description)
+        # A tag that is taken is found out before anything is committed, which could not be undone.
         if tag:
             repository.check_tag(tag, files)
         info = repository.commit(files, revision or "main", message, description)
@@ -87,23 +107,27 @@ def push(
 
 
 @contextmanager
-def _folder(source: Any, form: str | None, adapter_name: str) -> Iterator[Path]:
+def _folder(source: Any, form: str | None, adapter_name: str, portable: bool) -> Iterator[Path]:
     """Yield a folder that holds the adapter in the form that is to be pushed."""
     is_path = isinstance(source, (str, os.PathLike))
-    if is_path and form in (None, form_of(Path(source))):
+    if is_path and portable and form_of(Path(source)) == "materialized":
+        raise ValueError(
+            f"{source} holds a materialized adapter already. Pass the native one to have it made portable, or push "
+            "this as it is."
+        )
+    if is_path and not portable and form in (None, form_of(Path(source))):
         yield Path(source)
         return
     with tempfile.TemporaryDirectory(prefix="qpa_hf_push_") as place:
         folder = Path(place) / "adapter"
-        if form == "native":
-            if is_path:
-                raise ValueError(
-                    f"{source} holds a materialized adapter; its generator is not in it. Push it as it is."
-                )
-            source.save_pretrained(str(folder), selected_adapters=[adapter_name])
-            folder = folder if adapter_name == "default" else folder / adapter_name
-        else:
-            materialize(source, folder, adapter_name)
+        if form == "native" and is_path:
+            raise ValueError(f"{source} holds a materialized adapter; its generator is not in it. Push it as it is.")
+        with naming_full_disk(place):
+            if form == "native":
+                source.save_pretrained(str(folder), selected_adapters=[adapter_name])
+                folder = folder if adapter_name == "default" else folder / adapter_name
+            else:
+                materialize(source, folder, adapter_name, portable=portable)
         yield folder
 
 

@@ -4,6 +4,7 @@ Run as a script it reads calls from standard input, one JSON line each. Each chi
 its number first, what came of the call in the end, nothing more if it was killed.
 """
 
+import ctypes
 import gc
 import itertools
 import json
@@ -35,7 +36,8 @@ POLICY = {
     "longest_wait": 0.002,
 }
 END = "-----END CERTIFICATE-----\n"
-LOGGERS = ("huggingface_hub", "qpa_hf", "httpx2")
+NEW_USER, NEW_MOUNTS = 0x10000000, 0x20000  # Linux, unshare(2)
+LOGGERS = ("huggingface_hub", "qpa_hf", "httpx2", "httpx", "urllib3")
 
 
 class Call:
@@ -98,6 +100,21 @@ class Client:
         return self.start(function, *args, **kwargs).result()
 
 
+def make_room(folder, size):
+    """Give this process a file system of its own in a folder, with so much room; return whether that is possible.
+
+    Args:
+        folder: the place, which is made.
+        size: bytes.
+    """
+    unshare = getattr(ctypes.CDLL(None), "unshare", None)
+    if unshare is None or unshare(NEW_MOUNTS | (NEW_USER if os.getuid() else 0)):
+        return False
+    Path(folder).mkdir()
+    commands = (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder])
+    return all(subprocess.run(["mount", *words], check=False).returncode == 0 for words in commands)
+
+
 def run(call):
     """Make a call and return what came of it."""
     from helpers import logits
@@ -110,6 +127,8 @@ def run(call):
         logger = logging.getLogger(name)
         logger.handlers, logger.level = [logging.StreamHandler(text)], logging.DEBUG
     result = {}
+    if (room := call["kwargs"].pop("room", None)) and not make_room(call["kwargs"]["cache_dir"], room):
+        return {"error": "no file system"}
     try:
         policy = qpa_hf.hub.RetryPolicy(**call["policy"])
         if "base" in call["kwargs"]:

@@ -43,7 +43,9 @@ class Scene:
         folder.mkdir()
         weights = torch.rand(size // 4, generator=torch.Generator().manual_seed(number))
         save_file({"base_model.model.layer.lora_A.weight": weights}, folder / "adapter_model.safetensors")
-        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "seed": number}))
+        (folder / "adapter_config.json").write_text(
+            json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": number + 1})
+        )
         (folder / "README.md").write_text(f"---\ntags: [lora]\n---\nAdapter {number}\n")
         return folder
 

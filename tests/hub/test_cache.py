@@ -1,9 +1,12 @@
 """Without a Hub: what was downloaded whole serves; what was not, or was damaged since, does not."""
 
 import pytest
-from scene import READER, same_files
+from scene import LARGE, READER, SMALL, same_files
+
+from qpa_hf.hub.client import KEEPS_LISTS, LISTS_SINCE
 
 QUICK = {"attempts": 2, "silence_seconds": 0.3}
+needs_lists = pytest.mark.skipif(not KEEPS_LISTS, reason=f"huggingface_hub keeps lists of files from {LISTS_SINCE} on")
 
 
 @pytest.fixture
@@ -30,6 +33,7 @@ def add(table, scene, pushed, fault, outcome, state):
     table.add(scene.path, call="download", step="cache", **row)
 
 
+@needs_lists
 def test_offline_with_a_warm_cache(scene, pushed, table):
     folder, repo, cache = pushed
     scene.download(repo, cache)
@@ -47,6 +51,7 @@ def test_offline_with_an_empty_cache(scene, pushed, table):
     add(table, scene, pushed, "HF_HUB_OFFLINE, empty cache", "NotCached", "nothing in the cache")
 
 
+@needs_lists
 @pytest.mark.parametrize("what", ["status", "hang", "drop"])
 def test_a_hub_that_is_down_with_a_warm_cache(what, scene, pushed, table):
     folder, repo, cache = pushed
@@ -67,6 +72,7 @@ def test_a_hub_that_is_down_with_a_warm_cache(what, scene, pushed, table):
     )
 
 
+@needs_lists
 def test_a_hub_that_does_not_listen(scene, pushed, table):
     folder, repo, cache = pushed
     scene.download(repo, cache)
@@ -81,6 +87,7 @@ def test_a_hub_that_does_not_listen(scene, pushed, table):
     add(table, scene, pushed, "Hub does not listen, empty cache", "HubUnavailable", "nothing in the cache")
 
 
+@needs_lists
 def test_a_commit_that_is_here_whole_needs_no_hub(scene, pushed):
     folder, repo, cache = pushed
     scene.download(repo, cache)
@@ -89,6 +96,7 @@ def test_a_commit_that_is_here_whole_needs_no_hub(scene, pushed):
     assert scene.hub.log == []
 
 
+@needs_lists
 def test_a_file_damaged_in_the_cache_is_fetched_again(scene, pushed, table):
     folder, repo, cache = pushed
     scene.download(repo, cache)
@@ -97,6 +105,18 @@ def test_a_file_damaged_in_the_cache_is_fetched_again(scene, pushed, table):
     assert same_files(folder, scene.download(repo, cache)["value"])
     add(table, scene, pushed, "a file damaged in the cache", "succeeds", "the files of one commit")
     add(table, scene, pushed, "HF_HUB_OFFLINE, a file damaged in the cache", "NotCached", "nothing changed")
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_full_disk_is_named_and_another_attempt_cannot_help(size, scene):
+    _, repo = scene.pushed(size)
+    cache = scene.cache()
+    result = scene.download(repo, cache, room=size - 1000)
+    if result["error"] == "no file system":
+        pytest.skip("no file system can be mounted here")
+    assert result["error"] == "DiskFullError", result
+    assert f"The disk is full: not all could be written in {cache}" in result["message"]
+    assert "Trying again" not in result["log"]
 
 
 def test_a_push_needs_a_hub(scene):
