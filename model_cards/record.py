@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 from dataclasses import asdict, dataclass, field, fields
@@ -11,9 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qpa_hf.checkpoint import to_json
+from qpa_hf.checkpoint import NOT_FINITE, to_json
+from qpa_hf.messages import one_line, shown
+from qpa_hf.schema import check_kinds, parse_object, read_text
 
 RECORD_NAME = "qpa_run.json"
+Part = TypeVar("Part")
 PACKAGES = ("qpa-hf", "peft", "transformers", "torch", "accelerate", "datasets")
 # Named one by one: a dump of all arguments would publish paths, and the Hub token among them.
 ALWAYS = ("learning_rate", "lr_scheduler_type", "optim", "seed")
@@ -32,6 +34,7 @@ IF_CHANGED = (
     "warmup_steps",
     "weight_decay",
 )
+NUMBERS = ("value", "epochs", "train_loss", "train_seconds")
 TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
@@ -67,9 +70,6 @@ class Control:
     source: str
     metric: str
     value: float
-
-
-Measured = TypeVar("Measured", Result, Control)
 
 
 @dataclass
@@ -161,15 +161,17 @@ class RunRecord:
             ValueError: if the text is not such a record.
         """
         try:
-            values = dict(json.loads(text))
-            results = [_with_number(Result(**result)) for result in values.pop("results", [])]
-            control = values.pop("control", None)
-            record = cls(**values, results=results, control=_with_number(Control(**control)) if control else None)
-            record.train_loss = None if record.train_loss is None else float(record.train_loss)
-            return record
+            values = parse_object(text, "The text")
+            values |= {name: _listed(values[name]) for name in ("datasets", "language") if name in values}
+            parts: dict[str, Any] = {}
+            if isinstance(results := values.get("results"), list):
+                parts["results"] = [_read(Result, result) for result in results]
+            if control := values.get("control"):
+                parts["control"] = _read(Control, control)
+            return _read(cls, values, **parts)
         except (TypeError, ValueError) as error:
             known = ", ".join(f.name for f in fields(cls))
-            raise ValueError(f"This is no record of a run ({error}). Its fields are {known}.") from error
+            raise ValueError(f"This is no record of a run ({one_line(error)}). Its fields are {known}.") from error
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> RunRecord | None:
@@ -182,18 +184,23 @@ class RunRecord:
         if not path.is_file():
             return None
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
+            return cls.from_json(read_text(path))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
 
 
 def _listed(names: list[str] | str) -> list[str]:
     return [names] if isinstance(names, str) else names
 
 
-def _with_number(measured: Measured) -> Measured:
-    measured.value = float(measured.value)
-    return measured
+def _read(kind: type[Part], values: Any, **changes: Any) -> Part:
+    """Return a record, or a part of one, of the values that JSON has, where numbers that are not finite have names."""
+    if not isinstance(values, dict):
+        raise TypeError(f"{shown(values)} is no {kind.__name__}")
+    named = {name: float(value) for name, value in values.items() if name in NUMBERS and value in NOT_FINITE}
+    others = {name: value for name, value in values.items() if name not in named}
+    check_kinds(others, kind)
+    return kind(**others | named | changes)
 
 
 def _final_step(args: Any, state: Any) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from qpa_hf.messages import whole_number
 from qpa_hf.optimize import METHODS, Loss, generator_to_optimize, optimize_angles
-from qpa_hf.whole_number import whole_number
 
 
 class OptimizeAnglesCallback(TrainerCallback):

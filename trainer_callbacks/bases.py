@@ -7,8 +7,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from qpa_hf.tuner import refresh_basis
-from qpa_hf.tuner.basis import Loss
+from qpa_hf.models import bank_of
+from qpa_hf.tuners.qpa import refresh_basis
+from qpa_hf.tuners.qpa.moments import Loss
 
 
 class RefreshBasisCallback(TrainerCallback):
@@ -65,7 +66,7 @@ class RefreshBasisCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         model = kwargs["model"]
-        generator = model.base_model.lora_qpa[self.adapter_name]
+        generator = bank_of(model, self.adapter_name).generator
         n_stages = model.peft_config[self.adapter_name].n_stages
         if generator.n_bases > state.global_step * n_stages // state.max_steps:
             return

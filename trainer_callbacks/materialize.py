@@ -10,9 +10,10 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qpa_hf.checkpoint import write_text
-from qpa_hf.materialize import materialize, unwrapped
+from qpa_hf.materialize import materialize
 from qpa_hf.model_cards import RunRecord, add_record
-from qpa_hf.trainer_callbacks.source import (
+from qpa_hf.models import unwrapped
+from qpa_hf.trainer_callbacks.weights import (
     check,
     checkpoint_folder,
     is_qpa,
@@ -31,8 +32,9 @@ class MaterializeCallback(TrainerCallback):
     the output directory names it, relative to itself where it lies there. Cards and records of both adapters hold what
     Trainer has recorded until then; the native form of a method whose tensors `generate` generates has none.
 
-    Only the main process writes. The checkpoints of a hyperparameter search, which serve comparison only, are left
-    alone.
+    A run that is resumed from a checkpoint without its plain adapter, because it was killed in between, writes that
+    first. Only the main process writes. The checkpoints of a hyperparameter search, which serve comparison only, are
+    left alone.
 
     Args:
         adapter_name: which adapter of the model.
@@ -56,15 +58,22 @@ class MaterializeCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.is_world_process_zero:
-            check(kwargs["model"], self.adapter_name)
+        if not state.is_world_process_zero:
+            return
+        check(kwargs["model"], self.adapter_name)
+        resumed = checkpoint_folder(args, state.global_step)
+        if state.global_step and resumed.is_dir():  # Trainer's files come first, so ours may be missing after a kill
+            finish = self._mark_best if plain_folder(resumed).is_dir() else self._write
+            finish(args, state, kwargs["model"])
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if not state.is_world_process_zero or state.is_hyper_param_search:
-            return
-        checkpoint = checkpoint_folder(args, state.global_step)
+        if state.is_world_process_zero and not state.is_hyper_param_search:
+            self._write(args, state, kwargs["model"])
+
+    def _write(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
+        step = state.global_step
+        checkpoint = checkpoint_folder(args, step)
         native = native_folder(checkpoint, self.adapter_name)
-        model, step = kwargs["model"], state.global_step
         source = source_of(model, native, self.adapter_name)
         record = RunRecord.from_trainer(args, state, self.record, step=step, evaluated_on=self.evaluated_on)
         if is_qpa(model, self.adapter_name):

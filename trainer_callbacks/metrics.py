@@ -11,13 +11,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import IntervalStrategy
 
-from qpa_hf.generating.generation import generation_of
 from qpa_hf.generator import Generator
-from qpa_hf.materialize import unwrapped
+from qpa_hf.models import find_bank, unwrapped
+from qpa_hf.sharding import gathered, gathered_generator, is_fsdp, is_zero3
 from qpa_hf.trainer_callbacks.norms import delta_norms
-from qpa_hf.trainer_callbacks.source import is_qpa
 from qpa_hf.trainer_callbacks.timer import GenerationTimer
-from qpa_hf.tuner.sharding import is_fsdp, is_zero3, whole, whole_generator
+from qpa_hf.trainer_callbacks.weights import is_qpa
 
 PREFIX = "qpa/"
 CLIP_EPSILON = 1e-6  # torch.nn.utils.clip_grad_norm_ scales by max_norm / (norm + 1e-6)
@@ -30,8 +29,8 @@ class CircuitMetricsCallback(TrainerCallback):
     - `qpa/angles_grad_norm` and `qpa/angles_grad_variance`, over all angles, of the logged step's gradient as it was
       before clipping (the variance is what Fig. 10 of https://huggingface.co/papers/2410.09846 tracks);
     - `qpa/entropy` of the probabilities in nats, the mean over the circuits; n_qubits * ln 2 at most;
-    - `qpa/delta_norm/<layer>`, the Frobenius norm of each layer's generated weight change, scaled as LoRA scales it,
-      and `qpa/delta_norm` of all together;
+    - `qpa/delta_norm`, the Frobenius norm of the generated weight change of all layers, scaled as LoRA scales it, and
+      with `per_layer` that of each as `qpa/delta_norm/<layer>`;
     - `qpa/generation_share` of the logged step's time, from the first forward pass to the end of the optimizer's work.
 
     What has no meaning is left out: the first four for a control without circuits, gradients of frozen angles, the
@@ -41,10 +40,10 @@ class CircuitMetricsCallback(TrainerCallback):
 
     Args:
         adapter_name: which adapter of the model.
-        per_layer: whether to log each layer's norm, or only that of all together.
+        per_layer: whether to log the norm of each layer, too; a value for every adapted layer.
     """
 
-    def __init__(self, adapter_name: str = "default", per_layer: bool = True) -> None:
+    def __init__(self, adapter_name: str = "default", per_layer: bool = False) -> None:
         self.adapter_name = adapter_name
         self.per_layer = per_layer
         self._timer: GenerationTimer | None = None  # of a step that will be logged
@@ -72,7 +71,7 @@ class CircuitMetricsCallback(TrainerCallback):
         self._timer.release()
         angles = getattr(self._generator(kwargs["model"]), "angles", None)
         if angles is not None and angles.grad is not None:
-            self._angles_grad = whole(angles.grad).clone()
+            self._angles_grad = gathered(angles.grad).clone()
             scaler = getattr(kwargs["optimizer"], "scaler", None)
             if scaler is not None and not args.max_grad_norm:
                 self._angles_grad /= scaler.get_scale()  # only clipping undoes the scale before the optimizer does
@@ -94,7 +93,7 @@ class CircuitMetricsCallback(TrainerCallback):
         generator = self._generator(kwargs["model"])
         if self._timer is None or not self._timer.has_ended or generator is None or logs is None:
             return  # other rows, such as evaluations and what a loss function logs
-        metrics = self._metrics(kwargs["model"], whole_generator(generator), _clip_factor(args, logs))
+        metrics = self._metrics(kwargs["model"], gathered_generator(generator), _clip_factor(args, logs))
         self._drop_step()
         if state.is_world_process_zero:
             logs.update(metrics)
@@ -121,13 +120,8 @@ class CircuitMetricsCallback(TrainerCallback):
             frame = frame.f_back
 
     def _generator(self, model: Any) -> Generator | None:
-        peft_model: Any = unwrapped(model)
-        if is_qpa(peft_model, self.adapter_name):
-            return peft_model.base_model.lora_qpa[self.adapter_name]
-        generation = generation_of(peft_model)
-        if generation is None or generation.adapter_name not in (None, self.adapter_name):
-            return None
-        return generation.bank.generator
+        bank = find_bank(model, self.adapter_name)
+        return None if bank is None else bank.generator
 
     def _metrics(self, model: Any, generator: Generator, clip_factor: float) -> dict[str, float]:
         spec = generator.spec
@@ -135,7 +129,7 @@ class CircuitMetricsCallback(TrainerCallback):
         if self._angles_grad is not None:
             grad = self._angles_grad / clip_factor
             values |= {"angles_grad_norm": grad.norm(), "angles_grad_variance": grad.var(correction=0)}
-        if spec.source == "circuit":
+        if spec.has_circuit:
             with torch.no_grad():
                 p = generator.circuit_probabilities()
             values["entropy"] = torch.special.entr(p).sum(-1).mean()
@@ -146,7 +140,7 @@ class CircuitMetricsCallback(TrainerCallback):
                 values |= {f"delta_norm/{name}": norm for name, norm in norms.items()}
         numbers = torch.stack(list(values.values())).tolist() if values else []
         metrics = dict(zip(values, numbers, strict=True))
-        if spec.source == "circuit":
+        if spec.has_circuit:
             metrics["n_qubits"] = spec.n_qubits
         if self._timer is not None and (share := self._timer.share()) is not None:
             metrics["generation_share"] = share

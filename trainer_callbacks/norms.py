@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from qpa_hf.generator import Generator
-from qpa_hf.tuner.slots import PREFIX, cut, own_slots, slots_of
+from qpa_hf.models import layer_of
+from qpa_hf.tuners.qpa.slots import PREFIX, bank_for, own_slots, slots_of
 
 FACTORS = {
     ".lora_A.weight": "A",
@@ -24,14 +25,14 @@ def delta_norms(model: Any, generator: Generator, adapter_name: str) -> dict[str
     With DoRA this is the part that LoRA adds before the magnitudes are applied.
 
     Args:
-        model: the `PeftModel`.
+        model: the `PeftModel`, or a model into which the adapter was injected.
         generator: the adapter's, with whole (not sharded) parameters.
         adapter_name: the adapter's name.
     """
     config = model.peft_config[adapter_name]
     slots = slots_of(config.layout)
     with torch.no_grad():
-        values = cut(generator, config, slots).values()
+        values = bank_for(generator, config, slots).values()
         tensors = {slot.key: value for slot, value in zip(own_slots(slots), values, strict=True)}
         layers: dict[str, dict[str, Tensor]] = {}
         for slot in slots:
@@ -43,7 +44,7 @@ def delta_norms(model: Any, generator: Generator, adapter_name: str) -> dict[str
 
 
 def _norm(model: Any, name: str, adapter_name: str, A: Tensor, B: Tensor) -> Tensor:
-    layer = model.get_submodule(name)
+    layer = layer_of(model, name)
     A, B = A.flatten(1), B.flatten(1)  # (n_parts * rank, in) and (out, rank): a convolution's kernel counts as inputs
     n_experts = getattr(layer, "num_experts", 1)
     if n_experts > 1:  # PEFT keeps the experts outermost in A, innermost in B

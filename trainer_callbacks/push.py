@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft.utils import CONFIG_NAME
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from qpa_hf.hub import HubUnavailable, RetryPolicy, push
-from qpa_hf.hub.repository import Repository
+from qpa_hf.hub.errors import HubUnavailable
 from qpa_hf.materialize import check_target, materialize
 from qpa_hf.model_cards import RunRecord
-from qpa_hf.trainer_callbacks.source import (
+from qpa_hf.trainer_callbacks.weights import (
     check,
     checkpoint_folder,
     is_loaded_by_trainer,
@@ -22,6 +21,9 @@ from qpa_hf.trainer_callbacks.source import (
     native_folder,
     source_of,
 )
+
+if TYPE_CHECKING:
+    from qpa_hf.hub import RetryPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class PushMaterializedCallback(TrainerCallback):
         record: what Trainer does not know of the run, for the card: data sets, licence, a control's result.
         evaluated_on: dataset and split of Trainer's evaluations, for the cards.
         private: make a new repository private.
-        token: access token; by default the one of `hf auth login`.
+        token: access token; by default the one of `hf auth login`. True insists on that one, False sends none.
         policy: how patient to be with the Hub.
 
     Raises:
@@ -60,7 +62,7 @@ class PushMaterializedCallback(TrainerCallback):
         record: RunRecord | None = None,
         evaluated_on: tuple[str, str | None] | None = None,
         private: bool | None = None,
-        token: str | None = None,
+        token: str | bool | None = None,
         policy: RetryPolicy | None = None,
     ) -> None:
         self.repo_id = repo_id
@@ -70,13 +72,15 @@ class PushMaterializedCallback(TrainerCallback):
         self.evaluated_on = evaluated_on
         self.private = private
         self.token = token
-        self.policy = policy or RetryPolicy()
+        self.policy = policy
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if not _takes_part(state):
             return
+        from qpa_hf.hub import Repository
+
         check(kwargs["model"], self.adapter_name)
         check_target(Path(str(args.output_dir)) / "adapter")
         try:
@@ -99,6 +103,8 @@ class PushMaterializedCallback(TrainerCallback):
             self._push(args, state, kwargs["model"])
 
     def _push(self, args: TrainingArguments, state: TrainerState, model: Any, step: int | None = None) -> None:
+        from qpa_hf.hub import push
+
         source, step = self._weights(args, state, model, step)
         record = RunRecord.from_trainer(args, state, self.record, step=step, evaluated_on=self.evaluated_on)
         output = Path(str(args.output_dir))

@@ -2,19 +2,19 @@
 
 import pytest
 import torch
+from generated_methods import EVALUATING, METHODS, generated, method_model
 from helpers import logits
 from huggingface_hub import ModelCard, constants
 from loophub import LoopHub
 from models import build
 from peft import PeftModel, get_peft_model
-from test_callbacks import EVALUATING, METHODS, generated, method_model
-from test_trainer import StopAt, trainer
+from trained import StopAt, trainer
 
 from qpa_hf import QPAConfig
-from qpa_hf.bottleneck import BottleneckConfig
 from qpa_hf.hub import AccessDenied, HubUnavailable, RetryPolicy
 from qpa_hf.model_cards import RunRecord
 from qpa_hf.trainer_callbacks import MaterializeCallback, PushMaterializedCallback
+from qpa_hf.tuners.bottleneck import BottleneckConfig
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from test_trainer import trainer
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from trained import trainer
 
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback
 from qpa_hf.trainer_callbacks.timer import GenerationTimer

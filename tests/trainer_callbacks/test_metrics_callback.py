@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from cases import CASES, LM, make
+from generated_methods import generated, method_model
 from models import build
 from peft import LoraConfig, get_peft_model
-from test_callbacks import generated, method_model
-from test_peft_contract import CASES, make
-from test_trainer import LM, TARGETS, StopAt, trainer
+from trained import TARGETS, StopAt, trainer
 from transformers import TrainerCallback
 
 from qpa_hf import generate
@@ -49,7 +49,7 @@ def generator_of(run):
 def test_trackers_and_history_get_the_same_rows(tmp_path):
     tracker = Tracker()  # before ours, where Trainer puts those of `report_to`
     settings = {"max_steps": 4, "logging_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
-    run = trainer(tmp_path, callbacks=[tracker, CircuitMetricsCallback()], **settings)
+    run = trainer(tmp_path, callbacks=[tracker, CircuitMetricsCallback(per_layer=True)], **settings)
     run.train()
     assert tracker.rows == run.state.log_history
     steps = [row["step"] for row in tracker.rows if ours(row) == NORMS | GRADIENT | CIRCUIT | SHARE]
@@ -57,7 +57,7 @@ def test_trackers_and_history_get_the_same_rows(tmp_path):
 
 
 def test_rows_that_a_loss_function_logs_are_left_alone(tmp_path):
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=1)
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], max_steps=1)
     compute = run.compute_loss
 
     def compute_and_log(*args, **kwargs):
@@ -86,7 +86,9 @@ WHAT_IS_LOGGED = {
 @pytest.mark.parametrize("case", WHAT_IS_LOGGED)
 def test_only_what_has_a_meaning_is_logged(case, tmp_path):
     adapter, arguments, expected = WHAT_IS_LOGGED[case]
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=1, adapter=adapter, **arguments)
+    run = trainer(
+        tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], max_steps=1, adapter=adapter, **arguments
+    )
     run.train()
     assert ours(run.state.log_history[0]) == expected
 
@@ -101,19 +103,19 @@ GENERATED = {
 @pytest.mark.parametrize("case", GENERATED)
 def test_generators_of_other_tensors_are_logged_without_norms(case, tmp_path):
     make_model, expected = GENERATED[case]
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=1, model=make_model())
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], max_steps=1, model=make_model())
     run.train()
     assert ours(run.state.log_history[0]) == expected
 
 
-def test_layers_can_be_left_out(tmp_path):
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=False)], max_steps=1)
+def test_layers_are_logged_on_request_only(tmp_path):
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=1)
     run.train()
     assert ours(run.state.log_history[0]) == {"delta_norm"} | GRADIENT | CIRCUIT | SHARE
 
 
 def test_plain_lora_is_left_alone(tmp_path):
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=1)
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], max_steps=1)
     run.model = get_peft_model(build("llama"), LoraConfig(target_modules=TARGETS, **LM))
     run.train()
     assert ours(run.state.log_history[0]) == set()
@@ -131,7 +133,7 @@ def test_gradient_is_that_before_clipping(max_grad_norm, tmp_path):
 
 
 def test_the_rest_is_that_of_the_weights_after_the_step(tmp_path):
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=2)
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], max_steps=2)
     run.train()
     row, generator = run.state.log_history[1], generator_of(run)
     p = generator.circuit_probabilities().detach()
@@ -156,13 +158,13 @@ def test_norms_are_those_of_pefts_own_delta(case):
 
 
 def test_generations_share_is_a_share(tmp_path):
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=3)
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], max_steps=3)
     run.train()
     assert all(0 < row["qpa/generation_share"] < 1 for row in run.state.log_history if "loss" in row)
 
 
 def test_training_is_the_same_with_and_without(tmp_path):
-    runs = [trainer(tmp_path, callbacks=callbacks) for callbacks in ([], [CircuitMetricsCallback()])]
+    runs = [trainer(tmp_path, callbacks=callbacks) for callbacks in ([], [CircuitMetricsCallback(per_layer=True)])]
     for run in runs:
         torch.manual_seed(0)
         run.train()
@@ -171,7 +173,7 @@ def test_training_is_the_same_with_and_without(tmp_path):
 
 
 def test_nothing_of_it_stays_in_the_model(tmp_path):
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], max_steps=2)
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], max_steps=2)
     run.train()
     generator = generator_of(run)
     assert not generator._forward_hooks
@@ -189,17 +191,17 @@ LOGGING = {
 @pytest.mark.parametrize("case", LOGGING)
 def test_metrics_come_whenever_trainer_logs(case, tmp_path):
     settings, steps = LOGGING[case]
-    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], **({"max_steps": 5} | settings))
+    run = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], **({"max_steps": 5} | settings))
     run.train()
     assert [row["step"] for row in run.state.log_history if GRADIENT <= ours(row)] == steps
 
 
 def test_resumed_training_goes_on_logging(tmp_path):
     settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
-    trainer(tmp_path, callbacks=[StopAt(2), CircuitMetricsCallback()], **settings).train()
-    resumed = trainer(tmp_path, callbacks=[CircuitMetricsCallback()], **settings)
+    trainer(tmp_path, callbacks=[StopAt(2), CircuitMetricsCallback(per_layer=True)], **settings).train()
+    resumed = trainer(tmp_path, callbacks=[CircuitMetricsCallback(per_layer=True)], **settings)
     resumed.train(resume_from_checkpoint=True)
-    whole = trainer(tmp_path / "whole", callbacks=[CircuitMetricsCallback()], **settings)
+    whole = trainer(tmp_path / "whole", callbacks=[CircuitMetricsCallback(per_layer=True)], **settings)
     whole.train()
     found, expected = (
         [{key: row[key] for key in row if key.startswith("qpa/") and key != "qpa/generation_share"} for row in history]

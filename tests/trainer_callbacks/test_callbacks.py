@@ -1,16 +1,20 @@
 """MaterializeCallback in a real Trainer."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from cases import LM
+from generated_methods import EVALUATING, METHODS, generated, method_model
 from helpers import logits
 from huggingface_hub import ModelCard
 from models import build
-from peft import LoraConfig, PeftModel, PrefixTuningConfig, VeraConfig, get_peft_model
-from test_trainer import LM, TARGETS, StopAt, trainer
+from peft import LoraConfig, PeftModel, get_peft_model
+from trained import TARGETS, StopAt, trainer
+from transformers import TrainerCallback
 
-from qpa_hf import generate, load_generated
+from qpa_hf import load_generated
 from qpa_hf.model_cards import RunRecord
 from qpa_hf.trainer_callbacks import BEST_NAME, MaterializeCallback, PushMaterializedCallback
 
@@ -20,7 +24,6 @@ pytestmark = [
 ]
 SAVING = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
 # The loss falls, and the highest is called the best: the first checkpoint.
-EVALUATING = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss", "greater_is_better": True}
 
 
 def adapters(folder):
@@ -72,6 +75,24 @@ def test_resumed_training_also_materializes_the_best_of_its_first_part(tmp_path)
     trainer(tmp_path, callbacks=[MaterializeCallback()], **settings).train(resume_from_checkpoint=True)
     assert json.loads((tmp_path / BEST_NAME).read_text())["checkpoint"] == "checkpoint-2"
     assert adapters(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+
+
+@pytest.mark.parametrize("lost", ["checkpoint-2/plain", BEST_NAME])
+def test_resumed_training_writes_what_a_kill_prevented(lost, tmp_path):
+    settings = SAVING | EVALUATING
+    trainer(tmp_path, callbacks=[MaterializeCallback(), StopAt(2)], **settings).train()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
+    (tmp_path / lost).unlink() if lost == BEST_NAME else shutil.rmtree(tmp_path / lost)
+    found = {}
+
+    class Look(TrainerCallback):
+        def on_train_begin(self, *args, **kwargs):
+            found.update({path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")})
+            found["has_mark"] = (tmp_path / BEST_NAME).is_file()
+
+    resumed = trainer(tmp_path, callbacks=[MaterializeCallback(), Look()], **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert found == before | {"has_mark": True}
 
 
 def test_best_checkpoint_of_a_run_in_another_directory_is_found_from_here(tmp_path):
@@ -131,21 +152,6 @@ def test_other_processes_and_searches_write_nothing(name, value, tmp_path):
 
 
 # PEFT's configuration of a method, and how its card calls the adapter.
-METHODS = {
-    "VeRA": (VeraConfig(r=4, target_modules=["q_proj", "v_proj"], **LM), "This is a plain vera adapter."),
-    "prefix": (PrefixTuningConfig(num_virtual_tokens=3, **LM), "This is a plain prefix tuning adapter."),
-}
-
-
-def generated(model):
-    """Let a small generator generate what a model trains."""
-    return generate(model, chunk_size=8, n_circuits=2, circuit_depth=2)
-
-
-def method_model(case):
-    """A model with a PEFT method whose tensors are generated."""
-    torch.manual_seed(0)
-    return generated(get_peft_model(build("llama"), METHODS[case][0]))
 
 
 @pytest.mark.parametrize("case", METHODS)

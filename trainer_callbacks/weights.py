@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peft import PeftModel
 from peft.utils import CONFIG_NAME
 from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from qpa_hf.generating.vanilla import has_plain_form
-from qpa_hf.materialize import unwrapped
-from qpa_hf.tuner import QPAConfig
-from qpa_hf.tuner.sharding import is_fsdp, is_zero3
+from qpa_hf.models import active_adapters_of, is_adapted, unwrapped
+from qpa_hf.networks.plain import has_plain_form
+from qpa_hf.sharding import is_fsdp, is_zero3
+from qpa_hf.tuners.qpa import QPAConfig
 
 
 def checkpoint_folder(args: TrainingArguments, step: int) -> Path:
@@ -41,7 +40,7 @@ def is_qpa(model: nn.Module, adapter_name: str) -> bool:
 
 def is_loaded_by_trainer(model: nn.Module, adapter_name: str) -> bool:
     """Whether Trainer loads an adapter from the best checkpoint: the first active one, if it is named "default"."""
-    return adapter_name == "default" and list(getattr(unwrapped(model), "active_adapters", []))[:1] == ["default"]
+    return adapter_name == "default" and active_adapters_of(unwrapped(model))[:1] == ["default"]
 
 
 def check(model: nn.Module, adapter_name: str) -> None:
@@ -51,11 +50,11 @@ def check(model: nn.Module, adapter_name: str) -> None:
         ValueError: for an adapter that is plain already, or that does not exist.
     """
     peft_model = unwrapped(model)
-    if not isinstance(peft_model, PeftModel) or not has_plain_form(peft_model, adapter_name):
-        known = list(getattr(peft_model, "peft_config", {}))
+    known = getattr(peft_model, "peft_config", {})
+    if not is_adapted(peft_model) or not known or not has_plain_form(peft_model, adapter_name):
         raise ValueError(
-            f"There is nothing to materialize in `adapter_name`={adapter_name!r} of the adapters {known}. Name a "
-            "generated one; Trainer saves and pushes a plain one by itself."
+            f"There is nothing to materialize in `adapter_name`={adapter_name!r} of the adapters {list(known)}. Name "
+            "a generated one; Trainer saves and pushes a plain one by itself."
         )
 
 

@@ -22,10 +22,10 @@ BATCHES = {"ddp": 4, "fsdp": 8}  # of both processes together
 def runs(request, tmp_path_factory):
     """Name, folder and rows of a run on two processes, and folder and rows of the same run in this process."""
     name, two, one = request.param, tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("one")
-    tests = Path(__file__).parent
+    folder = Path(__file__).parent
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, str(tests / "callbacks_ranks.py"), name, str(two)]
-    subprocess.run(command, check=True, timeout=300, env=os.environ | {"PYTHONPATH": str(tests)})
+    command = [*launch, str(folder / "callbacks_ranks.py"), name, str(two)]
+    subprocess.run(command, check=True, timeout=300, env=os.environ | {"PYTHONPATH": str(folder.parent)})
     ranks = [json.loads((two / f"rank-{i}.json").read_text()) for i in range(2)]
     assert [rank["world_size"] for rank in ranks] == [2, 2]
     assert [rank["wrapper"] for rank in ranks] == [WRAPPERS[name]] * 2

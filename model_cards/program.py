@@ -1,0 +1,64 @@
+"""The program in a card that loads an adapter onto its base model."""
+
+from __future__ import annotations
+
+from pathlib import Path, PureWindowsPath
+
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from peft import PeftConfig
+
+from qpa_hf.messages import one_line
+from qpa_hf.model_cards.markdown import Markdown, in_code
+
+# PEFT's task: the Hub's task, and the class that loads the base model.
+TASKS = {
+    "CAUSAL_LM": ("text-generation", "AutoModelForCausalLM"),
+    "SEQ_2_SEQ_LM": ("text2text-generation", "AutoModelForSeq2SeqLM"),
+    "SEQ_CLS": ("text-classification", "AutoModelForSequenceClassification"),
+    "TOKEN_CLS": ("token-classification", "AutoModelForTokenClassification"),
+    "QUESTION_ANS": ("question-answering", "AutoModelForQuestionAnswering"),
+    "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
+}
+
+
+def task_of(config: PeftConfig) -> str | None:
+    """Return the Hub's name for an adapter's task, None if it has none."""
+    return TASKS.get(config.task_type or "", (None,))[0]
+
+
+def auto_class(config: PeftConfig) -> str:
+    """Return the name of the class of transformers that makes the base model of an adapter's task."""
+    return TASKS.get(config.task_type or "", (None, "AutoModel"))[1]
+
+
+def base_of(config: PeftConfig) -> tuple[str, bool]:
+    """Return the base model's name, without the folders above it, and whether it is a Hub id."""
+    name = one_line(config.base_model_name_or_path or "")
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return PureWindowsPath(name).name, False  # which takes both kinds of separators
+    return (Path(name).name, False) if Path(name).exists() else (name, bool(name))
+
+
+def program(config: PeftConfig, needs_us: bool, repo_id: str | None) -> Markdown:
+    """Return the program that loads an adapter onto its base model.
+
+    Args:
+        config: the adapter's configuration.
+        needs_us: whether PEFT knows the method only after `import qpa_hf`.
+        repo_id: where the adapter is published, if that is known.
+    """
+    base, is_on_hub = base_of(config)
+    where = in_code(base if is_on_hub else f"path/to/{base or 'the/base/model'}")
+    imports = ["import qpa_hf"] if needs_us else []
+    imports.append("from peft import PeftModel")
+    first = "base = ...  # the base model, made as for the training"
+    if task_of(config):
+        name = auto_class(config)
+        imports.append(f"from transformers import {name}")
+        labels = "  # and the `num_labels` of the training" if config.task_type in ("SEQ_CLS", "TOKEN_CLS") else ""
+        revision = f", revision={in_code(config.revision)}" if config.revision else ""
+        first = f"base = {name}.from_pretrained({where}{revision}){labels}"
+    last = f"model = PeftModel.from_pretrained(base, {in_code(repo_id or 'path/to/this/folder')})"
+    return Markdown("\n".join([*imports, "", first, last]))
