@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig
 from torch import Tensor
 
 from qpa_hf.checkpoint import read_weights
+from qpa_hf.circuit import ansatz_label
+from qpa_hf.generator import rows_of
 from qpa_hf.hub.folder import form_of
+from qpa_hf.messages import check_path
 from qpa_hf.model_cards import RunRecord
-from qpa_hf.tuner import QPAConfig
-from qpa_hf.tuner.slots import n_generated, slots_of
+from qpa_hf.schema import read_config
+from qpa_hf.tuners.qpa import QPAConfig
+from qpa_hf.tuners.qpa.slots import n_generated, slots_of
 
 
 def inspect(folder: Path) -> dict[str, Any]:
@@ -23,10 +26,10 @@ def inspect(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: if the directory holds neither, or something damaged.
     """
-    form = form_of(folder)
+    form = form_of(check_path(folder))
     # A generator's settings lie beside its numbers as the bytes of a text.
     weights = {name: tensor for name, tensor in read_weights(folder).items() if not name.endswith("_extra_state")}
-    config: Any = PeftConfig.from_pretrained(str(folder))
+    config: Any = read_config(folder)
     targets = getattr(config, "target_modules", None)
     found: dict[str, Any] = {
         "form": form,
@@ -61,26 +64,18 @@ def _largest(tensors: Iterable[Tensor]) -> float:
 
 def _generator(config: QPAConfig) -> dict[str, Any]:
     spec = config.generator_spec(n_generated(config, slots_of(config.layout or [])))
-    circuit = {
-        "circuits": spec.n_circuits,
-        "qubits": spec.n_qubits,
-        "depth": spec.circuit_depth,
-        "ansatz": spec.ansatz,
-        "backend": spec.backend,
-        "shots": spec.n_shots,
-        "gradient": spec.gradient,
-        "noise": spec.noise,
-        "device": spec.device.name if spec.device else None,
-        "interpolation": spec.interpolation,
-    }
-    return (circuit if spec.source == "circuit" else {}) | {
-        "source": spec.source,
-        "basis": config.basis,
-        "stages": config.n_stages if config.n_stages > 1 else None,
-        "chunk_size": spec.chunk_size,
+    # The spec's values are those in use: a chunk is never longer than the vector.
+    values = vars(config) | vars(spec)
+    values |= {"ansatz": ansatz_label(spec.ansatz), "shots": spec.n_shots, "device": spec.measuring_device}
+    values |= {"gradient": spec.estimator}
+    values |= {"n_stages": config.n_stages if config.n_stages > 1 else None}
+    values |= {"train_circuit": None}  # `trainable_angles` says it
+    return {
+        **{row.replace(" ", "_"): values[name] for row, name in rows_of(config)},
+        "qubits": spec.n_qubits if spec.has_circuit else None,
         "generated_numbers": spec.n_values,
         "trainable_numbers": config.n_stages * spec.n_trainable,
-        "trainable_angles": spec.n_angles if spec.train_circuit else 0,
+        "trainable_angles": spec.n_trained_angles,
         "trainable_inputs": spec.n_free or None,
         "trainable_interpolation": spec.n_interpolation,
         "trainable_hidden": spec.n_hidden,

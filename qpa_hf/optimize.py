@@ -9,13 +9,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.optimize import minimize
@@ -23,10 +22,11 @@ from torch import nn
 
 from qpa_hf.checkpoint import write_text
 from qpa_hf.generator import RECORDED, Generator
-from qpa_hf.materialize import unwrapped
-from qpa_hf.modes import evaluating
-from qpa_hf.tuner import QPAConfig
-from qpa_hf.whole_number import whole_number
+from qpa_hf.messages import whole_number
+from qpa_hf.models import bank_of, evaluating, unwrapped
+from qpa_hf.processes import is_one_of_several
+from qpa_hf.schema import fits, parse_object
+from qpa_hf.tuners.qpa import QPAConfig
 
 Loss = Callable[[nn.Module], float]
 
@@ -131,7 +131,7 @@ def generator_to_optimize(
 
 
 def _generator(model: nn.Module, adapter_name: str) -> Generator:
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if is_one_of_several():
         raise RuntimeError(
             "Optimizing without gradients runs in one process, because each process would follow its own losses. "
             "Start one process."
@@ -141,8 +141,8 @@ def _generator(model: nn.Module, adapter_name: str) -> Generator:
         raise TypeError(
             f"The model has no QPA adapter {adapter_name!r}. Pass the model that `get_peft_model` returned."
         )
-    generator: Generator = peft_model.base_model.lora_qpa[adapter_name]
-    if generator.spec.source != "circuit":
+    generator = bank_of(peft_model, adapter_name).generator
+    if not generator.spec.has_circuit:
         raise ValueError(f"An adapter with source={generator.spec.source!r} has no angles. Use source='circuit'.")
     if not generator.spec.train_circuit:
         raise ValueError(
@@ -181,7 +181,8 @@ class _Evaluations:
         if self._path is None:
             return
         found, losses = _recorded(self._path) or (header, [])
-        if (found | {"start": None}) == (header | {"start": None}):  # an interrupted call leaves better angles
+        is_same = (found | {"start": None}) == (header | {"start": None})
+        if is_same and len(found["start"]) == len(header["start"]):  # an interrupted call leaves better angles
             header, self.losses = found, losses
             self.start = self._best_angles = np.array(found["start"])
         else:
@@ -228,10 +229,10 @@ def _recorded(path: Path) -> tuple[dict[str, Any], list[float]] | None:
         return None
     try:
         first, *rest = path.read_text(encoding="utf-8").split("\n")
-        header, losses = json.loads(first), [float(line) for line in rest[:-1]]
+        header, losses = parse_object(first, str(path)), [float(line) for line in rest[:-1]]
     except (OSError, ValueError):
-        header = None
-    if not (isinstance(header, dict) and {"optimizing", "generator", "start"} <= header.keys()):
+        header = {}
+    if not {"optimizing", "generator", "start"} <= header.keys() or not fits(header["start"], list[float]):
         raise ValueError(
             f"`state`={str(path)!r} is damaged, or no file that `optimize_angles` wrote, and stays as it is. Name "
             "another file, or remove this one."
@@ -241,7 +242,9 @@ def _recorded(path: Path) -> tuple[dict[str, Any], list[float]] | None:
 
 def _digest(generator: Generator) -> str:
     """Identify everything that is not optimized but decides the loss: the mapping model, the draw, the sizes."""
-    digest = hashlib.sha256(repr(generator.spec).encode())
+    # A limit that is raised changes no loss, and neither does another folder.
+    spec = replace(generator.spec, device_folder="", max_jobs=None, max_shots=None)
+    digest = hashlib.sha256(repr(spec).encode())
     numbers = [*generator.named_parameters(recurse=False), *generator.named_buffers(recurse=False)]
     for name, tensor in sorted(numbers, key=lambda item: item[0]):
         if name not in ("angles", *RECORDED):

@@ -11,8 +11,11 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from qpa_hf.circuit import ANSATZE
-from qpa_hf.comparison import OWN, Comparison
+from qpa_hf.circuit import find_ansatz
+from qpa_hf.comparison.arms import OWN
+from qpa_hf.comparison.result import Comparison
+from qpa_hf.files import replacing
+from qpa_hf.models import bank_of
 from qpa_hf.training.run import Finished
 
 MOST_LINES = 8  # more layers than these are drawn without a name
@@ -30,16 +33,22 @@ def _figure() -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
+def _saved(figure: Any, path: Path) -> Path:
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=150, format=path.suffix[1:])
+    return path
+
+
 def of_run(finished: Finished, folder: Path) -> list[Path]:
     """Write loss.png, probabilities.png and singular_values.png; return what was written, none without matplotlib."""
     if not is_available():
         return []
     model: Any = finished.model
-    generator = model.base_model.lora_qpa["default"]
+    generator = bank_of(model).generator
     written = [_losses(finished, folder / "loss.png")]
     with torch.no_grad():
-        if generator.spec.source == "circuit":
-            p, is_real = generator.circuit_probabilities(), ANSATZE[generator.spec.ansatz].is_real
+        if generator.spec.has_circuit:
+            p, is_real = generator.circuit_probabilities(), find_ansatz(generator.spec.ansatz).is_real
             written.append(_probabilities(p, is_real, folder / "probabilities.png"))
         written.append(_singular_values(model, folder / "singular_values.png"))
     return written
@@ -54,8 +63,7 @@ def _losses(finished: Finished, path: Path) -> Path:
     axes.set(xlabel="training step", ylabel="loss (nats per token)", title="Loss")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
-    figure.savefig(path, dpi=150)
-    return path
+    return _saved(figure, path)
 
 
 def _probabilities(p: Tensor, is_real: bool, path: Path) -> Path:
@@ -74,8 +82,7 @@ def _probabilities(p: Tensor, is_real: bool, path: Path) -> Path:
     )
     axes.set_ylim(bottom=1e-4)
     axes.legend()
-    figure.savefig(path, dpi=150)
-    return path
+    return _saved(figure, path)
 
 
 def _singular_values(model: Any, path: Path) -> Path:
@@ -94,8 +101,7 @@ def _singular_values(model: Any, path: Path) -> Path:
         axes.legend(fontsize="small")
     title = f"Singular values of the weight change ({len(layers)} layers)"
     axes.set(xlabel="index", ylabel="singular value", yscale="log", title=title)
-    figure.savefig(path, dpi=150)
-    return path
+    return _saved(figure, path)
 
 
 def of_comparison(result: Comparison, folder: Path) -> Path | None:
@@ -118,5 +124,4 @@ def of_comparison(result: Comparison, folder: Path) -> Path | None:
     )
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     path = folder / "comparison.png"
-    figure.savefig(path, dpi=150)
-    return path
+    return _saved(figure, path)

@@ -8,7 +8,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import warnings
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +23,8 @@ from transformers.utils.logging import disable_progress_bar
 from qpa_hf.demo import fresh
 from qpa_hf.demo.arms import ARMS, BASE, LORA, SEED, Record, run, step_time_ratios
 from qpa_hf.demo.data import blocks
+from qpa_hf.files import locked
+from qpa_hf.remarks import silence_commands
 
 
 def require_matplotlib() -> None:
@@ -50,7 +51,7 @@ def table(records: list[Record], ratios: dict[str, float]) -> Table:
     result = Table("", *(r.name for r in records), title="Held-out Python documentation")
     for column in result.columns[1:]:
         column.justify = "right"
-    result.add_row("trainable numbers", *(f"{r.n_trainable:,}" for r in records))
+    result.add_row("trainable parameters", *(f"{r.n_trainable:,}" for r in records))
     result.add_row("learning rate", *(f"{r.learning_rate:g}" for r in records))
     result.add_row("perplexity before", *(f"{r.perplexity_before:.2f}" for r in records))
     result.add_row("perplexity after", *(f"{r.perplexity_after:.2f}" for r in records))
@@ -61,12 +62,13 @@ def table(records: list[Record], ratios: dict[str, float]) -> Table:
 
 
 def summary(records: list[Record]) -> str:
-    """Say what the numbers say, and no more."""
+    """Say what the figures show, and no more."""
+    # One run of each arm is no evidence of a difference, so the sentence claims none, however large it looks.
     lora, qpa, control = records
     against = qpa.perplexity_after - control.perplexity_after
     word = "lower" if against < 0 else "higher"
     return (
-        f"QPA trained {qpa.n_trainable / lora.n_trainable:.1%} of LoRA's numbers; its perplexity is "
+        f"QPA trained {qpa.n_trainable / lora.n_trainable:.1%} of LoRA's parameters; its perplexity is "
         f"{qpa.perplexity_after:.2f}, LoRA's {lora.perplexity_after:.2f}. With fixed random numbers in the circuits' "
         f"place it would be {control.perplexity_after:.2f}: the circuits' is {abs(against):.2f} {word} in this one "
         "run, which shows no advantage or disadvantage beyond it."
@@ -75,11 +77,12 @@ def summary(records: list[Record]) -> str:
 
 def commit() -> str | None:
     """Return the checked-out commit, None where this code was installed from elsewhere."""
-    here, git = Path(__file__), shutil.which("git")
+    here = Path(__file__)
+    git = shutil.which("git")
 
     def ask(*question: str) -> str:
         command = [str(git), "-C", str(here.parent), *question]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False).stdout.strip()
 
     return ask("rev-parse", "--short", "HEAD") if git and ask("ls-files", here.name) else None
 
@@ -102,7 +105,7 @@ def write_result(path: Path, records: list[Record], ratios: dict[str, float], st
 def reload_without_us(adapter: Path, held_out: Path) -> float:
     """Return the perplexity that a fresh process finds, in which qpa_hf cannot be imported."""
     command = [sys.executable, fresh.__file__, str(BASE), str(adapter), str(held_out)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if result.returncode:
         raise RuntimeError(f"The fresh process failed:\n{result.stderr}")
     return float(result.stdout.split()[-1])
@@ -110,11 +113,13 @@ def reload_without_us(adapter: Path, held_out: Path) -> float:
 
 def compare(output: Path, steps: int, rounds: int, fresh_start: bool) -> None:
     """Train the arms, print the table and the sentences, and compare with the fresh process."""
+    # The picture comes last, and a missing library would lose all that was trained for it.
     require_matplotlib()
     console = Console()
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    train, held_out = blocks(tokenizer, held_out=False), blocks(tokenizer, held_out=True)
+    train = blocks(tokenizer, held_out=False)
+    held_out = blocks(tokenizer, held_out=True)
     torch.save(held_out, output / "held_out.pt")
     records = []
     for arm in ARMS:
@@ -126,6 +131,7 @@ def compare(output: Path, steps: int, rounds: int, fresh_start: bool) -> None:
     ratios = step_time_ratios(train, rounds)
     console.print(table(records, ratios))
     plot(records, output / "loss.png")
+    # Equality to the last digit, in a process without qpa_hf, is the proof that the plain adapter is the trained one.
     found = reload_without_us(output / "qpa" / "adapter", output / "held_out.pt")
     write_result(output / "result.json", records, ratios, steps, found)
     console.print(summary(records))
@@ -149,7 +155,10 @@ def demo(
     """Train LoRA, QPA and QPA's control on the Python documentation, collapse QPA, and reload it without qpa_hf."""
     # Caught here, not around `typer.run`: typer would end the process without a word.
     try:
-        compare(output, steps, rounds, fresh_start)
+        with locked(output):
+            compare(output, steps, rounds, fresh_start)
+    except BlockingIOError as error:
+        sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again: finished adapters are kept, the current one resumes.")
         raise typer.Exit(130) from None
@@ -157,7 +166,7 @@ def demo(
 
 def main() -> None:
     """Run the command line without the noise of PEFT and transformers against each other."""
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    silence_commands()
     disable_progress_bar()
     typer.run(demo)
 

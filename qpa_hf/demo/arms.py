@@ -24,8 +24,10 @@ from transformers import (
 )
 
 from qpa_hf import QPAConfig, materialize
+from qpa_hf.accelerators import check_kernels
 from qpa_hf.checkpoint import write_text
 from qpa_hf.demo.fresh import perplexity
+from qpa_hf.schema import check_kinds, naming, read_object
 from qpa_hf.training.run import QuietProgress, last_checkpoint, train_or_resume
 
 BASE = Path(__file__).parent / "base"
@@ -44,9 +46,9 @@ class Arm:
     """One adapter of the comparison.
 
     Args:
-        name: its name in the table.
-        learning_rate: AdamW's, at the start of a linear schedule.
-        settings: fields of QPAConfig; None means plain LoRA.
+        name: the arm's name in the table.
+        learning_rate: the learning rate of AdamW at the start of a linear schedule.
+        settings: the fields of QPAConfig; None for plain LoRA.
     """
 
     name: str
@@ -89,6 +91,8 @@ def fingerprint(arm: Arm, steps: int, train: Tensor) -> str:
     """Return a name shared by exactly the runs that would give the same result."""
     text = hashlib.sha256(train.numpy().tobytes()).hexdigest()
     versions = {name: version(name) for name in ("torch", "transformers", "peft", "qpa-hf")}
+    # Everything that decides a result, and the versions of what computes it: a record of another library's run is not
+    # this run's.
     identity = [
         asdict(arm),
         LORA,
@@ -101,12 +105,24 @@ def fingerprint(arm: Arm, steps: int, train: Tensor) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def _recorded(path: Path) -> Record:
+    """Return the record of a finished run.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    values = read_object(path)
+    with naming(path):
+        check_kinds(values, Record)
+        return Record(**values)
+
+
 def run(arm: Arm, folder: Path, train: Tensor, held_out: Tensor, steps: int) -> Record:
     """Train one arm, or take up its interrupted run, or return the record of a finished one."""
     mark = fingerprint(arm, steps, train)
     finished = folder / "record.json"
     if finished.is_file():
-        record = Record(**json.loads(finished.read_text(encoding="utf-8")))
+        record = _recorded(finished)
         if record.fingerprint == mark:
             print(f"{arm.name}: already trained, taken from {folder}")
             return record
@@ -116,7 +132,8 @@ def run(arm: Arm, folder: Path, train: Tensor, held_out: Tensor, steps: int) -> 
     trainer = trainer_for(arm, model, checkpoints, train, steps)
     train_or_resume(trainer, last_checkpoint(checkpoints))
     after = perplexity(model, held_out)
-    native, plain = folder / "native", folder / "adapter"
+    native = folder / "native"
+    plain = folder / "adapter"
     model.save_pretrained(str(native))
     if arm.settings is not None:
         materialize(model, plain)
@@ -157,6 +174,7 @@ def trainer_for(arm: Arm, model: PeftModel, folder: Path, train: Tensor, steps: 
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
     )
+    check_kernels(arguments.device)
     rows = [{"input_ids": block, "labels": block} for block in train]
     trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=default_data_collator)
     trainer.remove_callback(ProgressCallback)
@@ -173,6 +191,8 @@ def step_time_ratios(train: Tensor, rounds: int) -> dict[str, float]:
     }
     times: dict[str, list[float]] = {name: [] for name in models}
     batch = train[:8]
+    # The arms take turns, so that a machine that slows down slows all of them; the first two rounds warm up, and do
+    # not count.
     for _ in range(rounds + 2):
         for name, model in models.items():
             start = time.perf_counter()

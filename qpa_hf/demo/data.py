@@ -33,6 +33,7 @@ def distinct_topics() -> tuple[str, ...]:
     held-out text would be in the training text, word for word.
     """
     parts = {name: paragraphs(text) for name, text in topics.items()}
+    # From the largest topic on, a topic is kept if less than half of its paragraphs stand in one that was kept before.
     by_size = sorted(topics, key=lambda name: (-len(topics[name]), name))
     kept: list[str] = []
     for name in by_size:

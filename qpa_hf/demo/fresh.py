@@ -29,6 +29,7 @@ class _Blocked:
 
 def main(base: str, adapter: str, blocks: str) -> None:
     """Load a base model and an adapter with nothing but transformers and peft, and print the perplexity."""
+    # The block is tried out before it is relied on: a process that could import qpa_hf would prove nothing.
     sys.meta_path.insert(0, _Blocked())
     try:
         import qpa_hf  # noqa: F401

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from qpa_hf.modes import evaluating
-from qpa_hf.whole_number import whole_number
+from qpa_hf.messages import whole_number
+from qpa_hf.models import evaluating
 
 METRIC_PATH = str(Path(__file__).with_name("metric") / "qpa_perplexity.py")  # for `evaluate.load`, which needs no Hub
 BATCH_SIZE = 8
@@ -28,7 +28,10 @@ def _cross_entropy(
     """Return the mean cross-entropy in nats over the labels that are not -100; ids, labels, mask: (n_rows, length)."""
     device = next(model.parameters()).device
     batch_size = whole_number("batch_size", batch_size)
-    total, n_predicted = 0.0, 0
+    # Sums are divided once, at the end: a mean of the batches' means would weigh a short last batch, or one with many
+    # masked tokens, like a full one.
+    total = 0.0
+    n_predicted = 0
     starts = range(0, len(ids), batch_size)
     with evaluating(model):
         for start in track(starts, "evaluating", console=Console(stderr=True), transient=True, disable=not progress):
@@ -41,7 +44,7 @@ def _cross_entropy(
 
 
 def _exp(loss: float) -> float:
-    """A model that has diverged has a perplexity beyond the largest float."""
+    """Return e to the loss; a model that has diverged has a perplexity beyond the largest float."""
     try:
         return math.exp(loss)
     except OverflowError:
@@ -52,9 +55,9 @@ def perplexity(model: nn.Module, blocks: Tensor, batch_size: int = BATCH_SIZE, p
     """Return the standard perplexity: exp of the mean cross-entropy per predicted token.
 
     Args:
-        model: a causal language model.
-        blocks: token ids, shape (n_blocks, length), no padding; the first token of a block is not predicted.
-        batch_size: blocks at a time.
+        model: the causal language model.
+        blocks: the token ids, shape (n_blocks, length), without padding; the first token of a block is not predicted.
+        batch_size: the number of blocks that are evaluated at a time.
         progress: whether to show a progress bar.
 
     Raises:
@@ -85,11 +88,11 @@ def padded_perplexity(
     Source: the authors' published code; the paper (https://huggingface.co/papers/2410.09846) does not mention it.
 
     Args:
-        model: a causal language model.
-        tokenizer: its tokenizer.
+        model: the causal language model.
+        tokenizer: the tokenizer of the model.
         texts: the sequences, empty ones included.
-        length: tokens per sequence.
-        batch_size: sequences at a time.
+        length: the number of tokens of each sequence.
+        batch_size: the number of sequences that are evaluated at a time.
         progress: whether to show a progress bar.
 
     Raises:
@@ -99,6 +102,7 @@ def padded_perplexity(
     length = whole_number("length", length, least=2)
     if not texts:
         raise ValueError("There is no text. Pass at least one.")
+    # Labels are the padded tokens themselves, without the mask: predicting padding is what this protocol counts.
     rows = [ids[:length] for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
     padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])

@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from qpa_hf.whole_number import whole_number
-
-
-def read_texts(names: Iterable[str | Path], option: str) -> list[str]:
-    """Return the contents of text files.
-
-    Args:
-        names: of the files.
-        option: what names them, for messages.
-
-    Raises:
-        FileNotFoundError: if one is missing.
-        ValueError: if one is not text in UTF-8.
-    """
-    texts = []
-    for path in map(Path, names):
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no text file {path}. Check {option}.")
-        try:
-            texts.append(path.read_text(encoding="utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not text in UTF-8 ({error}). Convert it, or check {option}.") from error
-    return texts
+from qpa_hf.messages import whole_number
 
 
 def text_blocks(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], length: int) -> Tensor:
     """Return the texts' tokens end to end, one mark of a beginning before each, cut into blocks without padding.
 
     Args:
-        tokenizer: turns texts into tokens.
-        texts: documents; empty ones are left out.
-        length: tokens per block.
+        tokenizer: the tokenizer of the model.
+        texts: the documents; empty ones are left out.
+        length: the number of tokens of each block.
 
     Returns:
-        Token ids, shape (n_blocks, length); the rest that fills no block is dropped.
+        The token ids, shape (n_blocks, length); the rest that fills no block is dropped.
 
     Raises:
         ValueError: if the tokens do not fill one block, or `length` is no whole number of at least 1.

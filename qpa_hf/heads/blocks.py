@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Of a window, measured at 10 qubits and a batch of 256: smaller ones move the states more often, larger ones compute
-# more for each block.
-TARGETS, CONTROLS = 4, 2
+# The size of a window, as measured at 10 qubits and a batch of 256: smaller ones move the states more often, larger
+# ones compute more for each block.
+TARGETS = 4
+CONTROLS = 2
 
 Block = tuple[int, int]  # control and target; twice the same qubit stands for an R_Y alone
 
@@ -41,6 +42,7 @@ def layer_blocks(n_qubits: int, connectivity: int) -> tuple[Block, ...]:
 
 def window_size(n_qubits: int) -> tuple[int, int]:
     """Return how many targets, and qubits that only control, a window has."""
+    # Two qubits have one window of two targets: both of their blocks are one matrix of 4 x 4, and nothing chooses.
     n_targets = min(TARGETS, n_qubits)
     return n_targets, min(CONTROLS, n_qubits - n_targets)
 
@@ -49,10 +51,10 @@ class Windows(NamedTuple):
     """What does not depend on the angles.
 
     Args:
-        qubits: of each window, those that only control first.
-        angles: which angle each factor has, (W, K); the one after the last stands for none.
-        factors: what the cosine and the sine of half of it multiply, (2, W, K, V, D, D), V = 2**(controls),
-            D = 2**(targets).
+        qubits: the qubits of each window, those that only control first.
+        angles: the index of each factor's angle, (W, K); the one after the last stands for no angle.
+        factors: the matrices that the cosine and the sine of half the angle multiply, (2, W, K, V, D, D),
+            V = 2**(controls), D = 2**(targets).
     """
 
     qubits: tuple[tuple[int, ...], ...]
@@ -68,7 +70,10 @@ class _Part(NamedTuple):
 
 
 def _part(blocks: Sequence[Block], waiting: Sequence[int], targets: set[int]) -> _Part:
-    part, blocked = _Part([], []), set[int]()
+    # Blocks on other qubits commute, so a block may overtake those that were left out, unless it shares a qubit with
+    # one of them: that qubit's gates must keep their order.
+    part = _Part([], [])
+    blocked = set[int]()
     for i in waiting:
         control, target = blocks[i]
         is_free = target in targets and control not in blocked and target not in blocked
@@ -88,7 +93,8 @@ def _split(blocks: Sequence[Block], n_qubits: int) -> list[tuple[tuple[int, ...]
 
     A window grows by the target that lets most blocks in; where that is equal, by the one whose next block is nearest.
     """
-    waiting, windows = list(range(len(blocks))), []
+    waiting = list(range(len(blocks)))
+    windows = []
     n_targets, n_controls = window_size(n_qubits)
     while waiting:
         nearest = list(dict.fromkeys([*(q for i in waiting for q in blocks[i]), *range(n_qubits)]))
@@ -105,8 +111,12 @@ def _split(blocks: Sequence[Block], n_qubits: int) -> list[tuple[tuple[int, ...]
 
 def _factor(block: Block, controls: tuple[int, ...], targets: tuple[int, ...]) -> Tensor:
     """Return what cosine and sine multiply in R_Y(target) CNOT(control, target), (2, V, D, D)."""
+    # R_Y(a) is cos(a / 2) times the identity plus sin(a / 2) times G, which takes |0> to |1> and |1> to -|0>. So the
+    # block is a sum of two constant matrices, the CNOT and G after it. For CNOT(0, 1) on two targets the first
+    # exchanges |10> and |11>.
     control, target = block
-    variants, states = torch.arange(2 ** len(controls))[:, None], torch.arange(2 ** len(targets))
+    variants = torch.arange(2 ** len(controls))[:, None]
+    states = torch.arange(2 ** len(targets))
     place = len(targets) - 1 - targets.index(target)
     is_on = torch.zeros(len(variants), len(states), dtype=torch.long)
     if control in controls:
@@ -144,18 +154,19 @@ def window_matrices(angles: Tensor, n_qubits: int, connectivity: int) -> Tensor:
     """Return layers of blocks as the matrices of their windows.
 
     Args:
-        angles: radians, shape (n_circuits, n_layers, blocks of a layer).
-        n_qubits: of the circuits.
-        connectivity: largest distance on the ring of a block's qubits.
+        angles: the rotation angles in radians, shape (n_circuits, n_layers, blocks of a layer).
+        n_qubits: the number of qubits of each circuit.
+        connectivity: the largest distance on the ring between the two qubits of a block.
 
     Returns:
-        Shape (n_circuits, windows, V, D, D), see `Windows`.
+        The matrices, shape (n_circuits, windows, V, D, D), see `Windows`.
     """
     n_circuits, n_layers, _ = angles.shape
     windows = find_windows(n_qubits, connectivity, n_layers, angles.dtype, angles.device)
     with_none = torch.cat((angles.flatten(1), angles.new_zeros(n_circuits, 1)), 1)
     half = with_none[:, windows.angles, None, None, None] / 2  # (E, W, K, 1, 1, 1)
     found = half.cos() * windows.factors[0] + half.sin() * windows.factors[1]
+    # Neighbours are multiplied, the later one from the left, until one matrix is left: log2(K) batched products.
     while found.shape[2] > 1:
         found = found[:, :, 1::2] @ found[:, :, ::2]
     return found.squeeze(2)
@@ -165,12 +176,12 @@ def run_blocks_apart(states: Tensor, angles: Tensor, connectivity: int) -> Tenso
     """Apply layers of blocks gate by gate, with other angles for each state of the batch: what errors ask for.
 
     Args:
-        states: shape (2**n_qubits, batch).
-        angles: radians, shape (n_layers, blocks of a layer, batch).
-        connectivity: as for `window_matrices`.
+        states: the real amplitudes, shape (2**n_qubits, batch).
+        angles: the rotation angles in radians, shape (n_layers, blocks of a layer, batch).
+        connectivity: the largest distance on the ring between the two qubits of a block.
 
     Returns:
-        Shape (2**n_qubits, batch).
+        The amplitudes after all layers, shape (2**n_qubits, batch).
     """
     n_qubits = len(states).bit_length() - 1
     cos, sin = torch.cos(angles / 2), torch.sin(angles / 2)
@@ -180,12 +191,14 @@ def run_blocks_apart(states: Tensor, angles: Tensor, connectivity: int) -> Tenso
             if control == target:
                 low, high = split.unbind(target)
             else:
+                # Where the control is 1, the target's halves are exchanged: `low` is what R_Y then finds as |0>.
                 off, on = split.unbind(control)
                 place = target - (control < target)
                 low, high = (
                     torch.stack((off.select(place, bit), on.select(place, 1 - bit)), control - (target < control))
                     for bit in (0, 1)
                 )
-            c, s = cos[layer, i], sin[layer, i]
+            c = cos[layer, i]
+            s = sin[layer, i]
             states = torch.stack((c * low - s * high, s * low + c * high), target).flatten(0, -2)
     return states

@@ -10,7 +10,7 @@ import torch
 from qpa_hf.heads.fitting import fit_head
 from qpa_hf.heads.head import QuantumHead
 from qpa_hf.heads.settings import HeadSettings
-from qpa_hf.whole_number import whole_number
+from qpa_hf.messages import whole_number
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -28,29 +28,30 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
     """A quantum head that is fitted to embeddings and labels; see `QuantumHead`.
 
     Args:
-        n_qubits: see `HeadSettings` for this and all up to `train_circuit`.
-        n_encoders: see there.
-        n_layers: see there.
-        n_main_layers: see there.
-        n_reuploads: see there.
-        connectivity: see there.
-        fusion: see there.
-        n_latent: see there.
-        constant: see there.
-        shots: see there.
-        noise: see there.
-        n_trajectories: see there.
-        train_circuit: see there.
-        n_epochs: passes over the rows.
-        learning_rate: Adam's first one; it falls to zero.
-        batch_size: rows at a time.
-        device: where torch computes.
-        random_state: of the first angles, the order of the rows, shots and errors.
+        n_qubits: the number of qubits of the measured circuit. This and all up to `train_circuit` are settings of the
+            head, which `HeadSettings` explains.
+        n_encoders: the number of encoders.
+        n_layers: the number of layers of each encoder.
+        n_main_layers: the number of layers of the measured circuit after the last upload.
+        n_reuploads: the number of times that the latent vector is uploaded again.
+        connectivity: the largest distance on the ring between two qubits that a block joins.
+        fusion: the way from the encoders' expectations to one latent vector, "concatenate" or "mean".
+        n_latent: the number of expectations of each encoder; None for as many as there is room for.
+        constant: the amplitude beside the embedding that no embedding changes; 0 for none.
+        shots: the number of measurements of each row, or per measured state as in "20x"; None for exact values.
+        noise: the device whose errors are simulated, "torino" or "fez"; None for an ideal one.
+        n_trajectories: the number of random courses of errors that are averaged for each row.
+        train_circuit: whether the angles are trained; without it only the readout is, as a control.
+        n_epochs: the number of passes over the rows.
+        learning_rate: the first learning rate of Adam, which falls to zero.
+        batch_size: the number of rows in a training step.
+        device: the device on which torch computes.
+        random_state: the seed of the first angles, the order of the rows, the shots and the errors.
 
     Attributes:
         head_: the fitted `QuantumHead`.
         classes_: the labels, in the order of the columns of `predict_proba`.
-        n_features_in_: length of the embeddings.
+        n_features_in_: the length of the embeddings.
 
     Example:
         >>> X, y = np.eye(4), ["good", "bad", "good", "bad"]
@@ -79,6 +80,7 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         device: str = "cpu",
         random_state: Any = None,
     ) -> None:
+        # scikit-learn wants arguments kept as they came, and checked in `fit`: `clone` and `set_params` go by them.
         self.n_qubits = n_qubits
         self.n_encoders = n_encoders
         self.n_layers = n_layers
@@ -102,8 +104,8 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         """Train a new head.
 
         Args:
-            X: embeddings, shape (n_rows, n_features).
-            y: labels of any kind, shape (n_rows,).
+            X: the embeddings, shape (n_rows, n_features).
+            y: the labels, of any kind, shape (n_rows,).
 
         Raises:
             ValueError: for embeddings or labels that cannot be used, or settings that are not allowed.
@@ -113,11 +115,12 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         n_epochs, batch_size = (whole_number(name, getattr(self, name)) for name in ("n_epochs", "batch_size"))
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"All labels are of one class, {self.classes_[0]}. Pass rows of at least two classes.")
+            raise ValueError(f"All labels belong to one class, {self.classes_[0]}. Pass rows of at least two classes.")
         seed = int(check_random_state(self.random_state).randint(2**31))
         settings = {name: getattr(self, name) for name in SETTINGS}
         self.head_ = QuantumHead(X.shape[1], len(self.classes_), **settings, seed=seed).to(self.device)
-        rows, targets = self._tensor(X), self._tensor(labels)
+        rows = self._tensor(X)
+        targets = self._tensor(labels)
         fit_head(self.head_, rows, targets, n_epochs, self.learning_rate, batch_size, seed)
         return self
 
@@ -137,5 +140,5 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[p.argmax(1)]
 
 
-# What the classifier hands on to the head as it is.
+# What the classifier hands on to the head unchanged.
 SETTINGS = tuple(QuantumHeadClassifier().get_params().keys() & HeadSettings.__dataclass_fields__.keys())

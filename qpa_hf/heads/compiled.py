@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qpa_hf.circuit.compiled.jit import compiled
+from qpa_hf.circuit.simulators.numba_jit import compiled, inlined
 from qpa_hf.heads.scratch import Scratch
 
 MAX_QUBITS = 14  # a state of as many sentences then fits the second cache
@@ -23,9 +23,11 @@ WIDTH = 32  # sentences at a time: fewer take more turns, more would waste work 
 UPLOAD = -1  # stands for a block's qubits
 
 
-@compiled
+@inlined
 def _product(state, cos, sin):
     """Make of |0...0> what R_Y does with all qubits, (n_qubits, WIDTH) cosines and sines."""
+    # Qubit by qubit every amplitude becomes two, from the last one down, so that none is overwritten before it is
+    # read.
     state[0] = 1
     size = 1
     for q in range(len(cos)):
@@ -39,7 +41,7 @@ def _product(state, cos, sin):
         size *= 2
 
 
-@compiled
+@inlined
 def _upload(state, cos, sin):
     """Rotate all qubits, each sentence by angles of its own."""
     stride = len(state)
@@ -54,9 +56,12 @@ def _upload(state, cos, sin):
                     high[j] = sin[q, j] * a + cos[q, j] * b
 
 
-@compiled
+@inlined
 def _undo_upload(state, adjoint, cos, sin, grads):
-    """Undo it on states and their adjoints, and add to the gradients of the angles (n_qubits, WIDTH)."""
+    """Undo `_upload` on states and their adjoints, and add to the gradients of the angles (n_qubits, WIDTH).
+
+    The adjoint is half the gradient of the states, and R_Y turns by half its angle: the two factors cancel.
+    """
     stride = len(state)
     for q in range(len(cos)):
         stride //= 2
@@ -72,12 +77,14 @@ def _undo_upload(state, adjoint, cos, sin, grads):
                     adj_high[j] = cos[q, j] * adj_b - sin[q, j] * adj_a
 
 
-@compiled
+@inlined
 def _block(flat, control, target, cos, sin):
     """Apply CNOT, then R_Y to its target; `control` and `target` are the qubits' strides in `flat`.
 
     Without a control, where both are the same, it is R_Y alone.
     """
+    # Both loops run over the bits around the two qubits, so `i` has 0 in both. Where the control is 1, the CNOT has
+    # exchanged the pair: R_Y then finds b in the place of a. Unsigned, so that the inner loop is vectorized.
     c, t = np.uint64(control), np.uint64(target)
     large, small = max(c, t), min(c, t)
     if c == t:
@@ -101,9 +108,9 @@ def _block(flat, control, target, cos, sin):
         outer += large + large
 
 
-@compiled
+@inlined
 def _undo_block(flat, adj, control, target, cos, sin):
-    """Undo it on states and their adjoints; return twice the gradient of the angle."""
+    """Undo `_block` on states and their adjoints, half the gradient of the states; return that of the angle."""
     c, t = np.uint64(control), np.uint64(target)
     large, small = max(c, t), min(c, t)
     if c == t:
@@ -131,7 +138,7 @@ def _undo_block(flat, adj, control, target, cos, sin):
     return total
 
 
-@compiled
+@inlined
 def _columns(source, first, n_columns, target):
     """Copy columns to the beginning of the rows of `target`."""
     for row in range(len(target)):
@@ -139,7 +146,7 @@ def _columns(source, first, n_columns, target):
             target[row, j] = source[row, first + j]
 
 
-@compiled
+@inlined
 def _columns_back(source, n_columns, target, first):
     for row in range(len(source)):
         for j in range(n_columns):
@@ -151,11 +158,13 @@ def _forward(start, cos_uploads, sin_uploads, cos, sin, program, states):
     """Fill the last states (E, 2**n_qubits, batch).
 
     Args:
-        start: (E or 1, 2**n_qubits, batch), or (0, ...) for |0...0>, where the program begins with an upload.
-        cos_uploads, sin_uploads: of half the angles, (n_qubits, batch).
-        cos, sin: the same of the blocks' angles, (E, blocks).
-        program: a block's control and target, or UPLOAD twice, (steps, 2).
+        start: the first states, (E or 1, 2**n_qubits, batch); (0, ...) for |0...0>, where an upload comes first.
+        cos_uploads, sin_uploads: the cosines and sines of half the uploads' angles, (n_qubits, batch).
+        cos, sin: the cosines and sines of half the blocks' angles, (E, blocks).
+        program: the control and target of each step's block, or UPLOAD twice, (steps, 2).
     """
+    # In the last turn the columns beyond the batch hold what was there before. They are computed with the others,
+    # which costs nothing in vectorized loops, and are never copied back.
     n_circuits, size, batch = states.shape
     state = np.empty((size, WIDTH), states.dtype)
     flat = state.reshape(-1)
@@ -202,7 +211,9 @@ def _backward(states, grad, cos_uploads, sin_uploads, cos, sin, program, grads, 
         _columns(sin_uploads, first, n_columns, sin_here)
         of_uploads[:] = 0
         for e in range(n_circuits):
-            state[:], adjoint[:] = 0, 0
+            # Zeros beyond the batch, so that these columns add nothing to the gradients.
+            state[:] = 0
+            adjoint[:] = 0
             _columns(states[e], first, n_columns, state)
             _columns(grad[e], first, n_columns, adjoint)
             block = cos.shape[1]
@@ -230,18 +241,23 @@ class _Simulated(torch.autograd.Function):
         ctx: Any, start: Tensor, uploads: Tensor, angles: Tensor, observables: Tensor, program: np.ndarray
     ) -> Tensor:
         shape = len(angles), observables.shape[1], uploads.shape[1]
-        kept, room = Scratch(shape, uploads), Scratch(shape, uploads)
+        kept = Scratch(shape, uploads)
+        room = Scratch(shape, uploads)
         turns = [turn.contiguous() for x in (uploads / 2, angles / 2) for turn in (x.cos(), x.sin())]
         _forward(start.detach().contiguous().numpy(), *(turn.numpy() for turn in turns), program, kept.tensor.numpy())
         ctx.save_for_backward(observables, *turns)
-        ctx.kept, ctx.program, ctx.n_starts = kept, program, len(start)
+        ctx.kept = kept
+        ctx.program = program
+        ctx.n_starts = len(start)
         return observables @ torch.square(kept.tensor, out=room.tensor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         observables, *turns = ctx.saved_tensors
-        states, room = ctx.kept.tensor, Scratch(ctx.kept.tensor.shape, ctx.kept.tensor)
+        states = ctx.kept.tensor
+        room = Scratch(states.shape, states)
+        # The expectation is a sum of squares, each with an eigenvalue: half its gradient is the state times these.
         of_states = torch.matmul(observables.t(), grad, out=room.tensor).mul_(states)
         of_uploads, of_angles = torch.zeros_like(turns[0]), torch.zeros_like(turns[2])
         arrays = [t.numpy() for t in (states, of_states, *turns)]
@@ -268,15 +284,15 @@ def simulate(
     """Return expectations of diagonal observables after a circuit, once differentiable.
 
     Args:
-        start: states before it, shape (n_circuits or 1, 2**n_qubits, batch); None for |0...0>, where the first layer
-            is an upload.
-        uploads: angles of the uploads in radians, shape (n_qubits, batch); (0, batch) without uploads.
-        angles: radians, shape (n_circuits, blocks of all layers).
-        layers: in time order, each the blocks' controls and targets, or None for an upload.
-        observables: eigenvalues, shape (n_observables, 2**n_qubits).
+        start: the states before it, shape (n_circuits or 1, 2**n_qubits, batch); None for |0...0>, where the first
+            layer is an upload.
+        uploads: the angles of the uploads in radians, shape (n_qubits, batch); (0, batch) without uploads.
+        angles: the angles of the blocks in radians, shape (n_circuits, blocks of all layers).
+        layers: the layers in time order, each the blocks' controls and targets, or None for an upload.
+        observables: the eigenvalues of the observables, shape (n_observables, 2**n_qubits).
 
     Returns:
-        Shape (n_circuits, n_observables, batch).
+        The expectations, shape (n_circuits, n_observables, batch).
     """
     if start is None:
         start = uploads.new_empty(0, observables.shape[1], uploads.shape[1])

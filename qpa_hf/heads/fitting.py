@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qpa_hf.circuit import seeded
 from qpa_hf.heads.head import QuantumHead
+from qpa_hf.reproducible import seeded
 
 
 def fit_head(
@@ -24,13 +24,13 @@ def fit_head(
     """Minimise the cross-entropy by Adam, with a learning rate that falls to zero along a cosine.
 
     Args:
-        head: trained in place, left in evaluation mode.
-        embeddings: shape (n_rows, n_features), on the head's device.
-        labels: class numbers, shape (n_rows,).
-        n_epochs: passes over the rows.
-        learning_rate: the first one.
-        batch_size: rows at a time.
-        seed: of their order.
+        head: the head, which is trained in place and left in evaluation mode.
+        embeddings: the embeddings, shape (n_rows, n_features), on the head's device.
+        labels: the class indices, shape (n_rows,).
+        n_epochs: the number of passes over the rows.
+        learning_rate: the learning rate of the first step.
+        batch_size: the number of rows in a training step.
+        seed: the seed of the order of the rows.
     """
     rng = seeded(seed, "order")
     optimizer = torch.optim.Adam([p for p in head.parameters() if p.requires_grad], lr=learning_rate)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub.constants import CONFIG_NAME
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE as WEIGHTS_NAME
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qpa_hf.circuit import n_shots, seeded
-from qpa_hf.circuit.measurement import sample
-from qpa_hf.circuit.noise import find_snapshot
+from qpa_hf.accelerators import KnownNumber, warn_of_missing_kernels
+from qpa_hf.checkpoint import check_tensors, tensors_in
 from qpa_hf.heads.blocks import layer_blocks
 from qpa_hf.heads.card import head_card
 from qpa_hf.heads.circuit import MeasuredCircuit, encode
 from qpa_hf.heads.settings import HeadSettings
 from qpa_hf.heads.states import amplitude_states, z_signs
+from qpa_hf.measurement import n_shots
+from qpa_hf.measurement.noise import find_snapshot
+from qpa_hf.measurement.shots import sample
+from qpa_hf.messages import one_line
 from qpa_hf.model_cards import RunRecord, is_ours
+from qpa_hf.reproducible import seeded
+from qpa_hf.schema import naming, read_object
 
 ANGLE_SCALE = math.pi  # of the latent vector: expectations from -1 to 1 turn a qubit by half a turn at the most
 FIRST_SPREAD = math.pi / 4  # of the first angles, which are normally distributed
@@ -38,9 +46,9 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
     Each training step draws new shots and errors; otherwise the same input, checkpoint and seed give the same bits.
 
     Args:
-        n_features: length of an embedding.
-        n_classes: number of logits.
-        **settings: see `HeadSettings`.
+        n_features: the length of an embedding.
+        n_classes: the number of logits.
+        **settings: the other settings, see `HeadSettings`.
 
     Raises:
         ValueError: for settings that are not allowed.
@@ -61,6 +69,8 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         self.settings = how = HeadSettings(n_features, n_classes, **settings)
         self._hub_mixin_config = asdict(how)  # all of it: defaults may change, checkpoints must not
         rng = seeded(how.seed, "angles")
+        # Encoders and the measured circuit draw from one generator in this order, which decides the first angles of a
+        # seed.
         layer = len(layer_blocks(how.n_encoder_qubits, how.connectivity))
         self.encoder_angles = self._angles((how.n_encoders, how.n_layers, layer), rng)
         layer = len(layer_blocks(how.n_qubits, how.connectivity))
@@ -71,6 +81,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
             self.readout.weight.copy_(READOUT_GAIN * z_signs(how.n_measured, how.n_measured).t()[: how.n_classes])
             self.readout.bias.zero_()
         self.register_buffer("draw", torch.tensor(0))
+        self._known_draw = KnownNumber()
 
     def _angles(self, shape: tuple[int, ...], rng: torch.Generator) -> nn.Parameter:
         return nn.Parameter(torch.randn(shape, generator=rng) * FIRST_SPREAD, self.settings.train_circuit)
@@ -80,7 +91,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         """Classify embeddings.
 
         Args:
-            embeddings: floating point, shape (..., n_features); only their directions count.
+            embeddings: the embeddings, floating point, shape (..., n_features); only their directions count.
 
         Returns:
             Logits, shape (..., n_classes), in float32, or float64 where the head is.
@@ -90,10 +101,11 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
             ValueError: if its last dimension is not `n_features`.
         """
         self._check(embeddings)
+        warn_of_missing_kernels(embeddings.device)
         is_drawn = self.settings.shots is not None or self.settings.noise is not None
         # Inside a backward pass activation checkpointing computes a second time what has been drawn.
         if is_drawn and self.training and torch._C._current_graph_task_id() == -1:
-            self.draw += 1
+            self._known_draw.add_one(self.draw)
         dtype = torch.promote_types(self.angles.dtype, torch.float32)
         if not embeddings.numel():
             # Nothing to simulate, but a graph to all parameters, as a linear layer has: their gradients are zero.
@@ -102,7 +114,9 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         with torch.autocast(embeddings.device.type, enabled=False):
             rows = embeddings.reshape(-1, embeddings.shape[-1]).to(dtype)
             p = self._measure(rows)  # (2**n_measured, batch)
-            expectations = z_signs(self.settings.n_measured, self.settings.n_measured).to(p) @ p
+            # The readout sees each measured qubit's <Z>, and not all 2**n_measured probabilities: it stays small, and
+            # what classifies is the circuit.
+            expectations = z_signs(self.settings.n_measured, self.settings.n_measured, p.device).to(p) @ p
             logits = F.linear(expectations.t(), self.readout.weight.to(dtype), self.readout.bias.to(dtype))
         return logits.view(*embeddings.shape[:-1], -1)
 
@@ -110,7 +124,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         """Return the encoders' Pauli-Z expectations, always exact.
 
         Args:
-            embeddings: shape (batch, n_features).
+            embeddings: the embeddings, shape (batch, n_features).
 
         Returns:
             The latent vectors, between -1 and 1, shape (batch, n_latent_values).
@@ -128,7 +142,7 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
     def _measure(self, rows: Tensor) -> Tensor:
         """Return what is measured, (2**n_measured, batch), given embeddings (batch, n_features)."""
         how = self.settings
-        errors = None if how.noise is None else seeded(how.seed, f"errors {int(self.draw)}")
+        errors = None if how.noise is None else seeded(how.seed, f"errors {self._known_draw.of(self.draw)}")
         # Errors are drawn part by part: with a gradient, too, so that they are the same ones.
         is_whole = torch.is_grad_enabled() and how.noise is None
         parts = (rows,) if is_whole else rows.split(SIMULATED_TOGETHER)
@@ -136,12 +150,13 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         shots = n_shots(how.shots, how.n_measured)
         if shots is None:
             return p
-        counts = sample(p.detach().t(), shots, seeded(how.seed, f"shots {int(self.draw)}")).t()
+        counts = sample(p.detach().t(), shots, seeded(how.seed, f"shots {self._known_draw.of(self.draw)}")).t()
         # The gradient is that of the probabilities, at the measured values: a simulation's privilege.
         return p + (counts.to(p) / shots - p).detach()
 
     def _probabilities(self, latent: Tensor, errors: torch.Generator | None) -> Tensor:
         """Return the measured qubits' probabilities, given latent vectors (n_latent_values, batch)."""
+        # Qubits without a latent value are uploaded by an angle of zero, which leaves them alone.
         how = self.settings
         uploads = F.pad(latent * ANGLE_SCALE, (0, 0, 0, how.n_qubits - len(latent)))
         circuit = MeasuredCircuit(how.n_reuploads, how.connectivity, how.n_measured)
@@ -160,6 +175,33 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
                 f"`n_features`={self.settings.n_features}, their last dimension. Make it for the encoder's width."
             )
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
+        """Load as huggingface_hub does; of a local checkpoint nothing is made before all of it is known to fit.
+
+        Raises:
+            ValueError: if its settings are none of a head, or its weights are incomplete or another head's.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        # huggingface_hub would open it whatever it is, a pipe among others.
+        if folder.is_dir() and ("n_features" not in options or os.path.lexists(folder / CONFIG_NAME)):
+            known = {field.name for field in fields(HeadSettings)}
+            cls._check_saved(folder, {name: value for name, value in options.items() if name in known})
+        return super().from_pretrained(pretrained_model_name_or_path, **options)
+
+    @classmethod
+    def _check_saved(cls, folder: Path, changes: dict[str, Any]) -> None:
+        settings = read_object(folder / CONFIG_NAME) | changes
+        try:
+            with naming(folder / CONFIG_NAME), torch.device("meta"):
+                head = cls(**settings)
+        except RuntimeError as error:  # sizes that no tensor can have
+            raise ValueError(f"{folder / CONFIG_NAME}: {one_line(error)}. Save or download the head again.") from error
+        there = tensors_in(folder, WEIGHTS_NAME)
+        if not there:
+            raise FileNotFoundError(f"There is no {WEIGHTS_NAME} in {folder}. Save or download the head again.")
+        check_tensors(folder, there, head.state_dict(), settings=CONFIG_NAME)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
         card = save_directory / "README.md"
@@ -170,12 +212,12 @@ class QuantumHead(nn.Module, PyTorchModelHubMixin, library_name="qpa_hf"):
         """Return the card that `save_pretrained` writes, unless a person has written one.
 
         Args:
-            record: what the training recorded; pass it as `model_card_kwargs={"record": record}`.
+            record: the record of the training; pass it as `model_card_kwargs={"record": record}`.
         """
         return head_card(self.settings, self.n_trained(), record)
 
     def n_trained(self) -> dict[str, int]:
-        """Return the trained numbers by part."""
+        """Return the number of trained parameters of each part."""
         parts = {"angles of the encoders": self.encoder_angles, "angles of the measured circuit": self.angles}
         counts = {name: angles.numel() * angles.requires_grad for name, angles in parts.items()}
         return counts | {"readout": sum(p.numel() for p in self.readout.parameters() if p.requires_grad)}
@@ -189,4 +231,4 @@ def _check_names(settings: dict[str, Any]) -> None:
     known = [field.name for field in fields(HeadSettings)]
     unknown = [name for name in settings if name not in known]
     if unknown:
-        raise TypeError(f"{', '.join(map(repr, unknown))} is no setting of a head. Choose from {', '.join(known)}.")
+        raise TypeError(f"{', '.join(map(repr, unknown))} is not a setting of a head. Choose from {', '.join(known)}.")

@@ -16,8 +16,8 @@ class Scratch:
     """A tensor of undefined contents, whose memory is used again when nobody holds this object any more.
 
     Args:
-        shape: of `tensor`.
-        like: has its dtype and device.
+        shape: the shape of `tensor`.
+        like: a tensor that has its dtype and device.
     """
 
     def __init__(self, shape: tuple[int, ...], like: torch.Tensor) -> None:
@@ -26,6 +26,7 @@ class Scratch:
         with torch.inference_mode(False):  # else it could be written in inference mode only
             self.tensor = torch.empty(shape, dtype=like.dtype, device=like.device) if known is None else known
 
+    # What holds the object holds the memory: a graph frees it after its backward pass, and then it can be used again.
     def __del__(self) -> None:
         if self.tensor.device.type == "cpu" and self.tensor.nbytes <= MOST_BYTES:
             _free[self._key] = self.tensor

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
-from qpa_hf.circuit import n_shots
-from qpa_hf.circuit.noise import DEVICES, find_snapshot
-from qpa_hf.whole_number import whole_number
+from qpa_hf.measurement import n_shots
+from qpa_hf.measurement.noise import DEVICES, find_snapshot
+from qpa_hf.messages import shown, whole_number
+from qpa_hf.schema.kinds import is_number
 
 FUSIONS = ("concatenate", "mean")
 MAX_QUBITS = 20  # the states of a batch, and those that a gradient keeps, would not fit beyond
@@ -20,26 +21,31 @@ class HeadSettings:
     Source: https://arxiv.org/abs/2504.08732, whose letters are given. What it leaves open is said where it is decided.
 
     Args:
-        n_features (`int`): length d of an embedding.
-        n_classes (`int`, defaults to 2): logits; ceil(log2(n_classes)) qubits are measured, one for two classes.
-        n_qubits (`int`, defaults to 10): Q, width of the measured circuit.
-        n_encoders (`int`, defaults to 1): E, encoders side by side, each with angles of its own.
-        n_layers (`int`, defaults to 8): layers of each encoder.
-        n_main_layers (`int`, defaults to 2): R, layers of the measured circuit after the last upload.
-        n_reuploads (`int`, defaults to 2): N, how often the latent vector is uploaded again; a layer precedes each.
+        n_features (`int`): the length d of an embedding.
+        n_classes (`int`, defaults to 2): the number of logits; ceil(log2(n_classes)) qubits are measured, one for two
+            classes.
+        n_qubits (`int`, defaults to 10): Q, the number of qubits of the measured circuit.
+        n_encoders (`int`, defaults to 1): E, the number of encoders side by side, each with angles of its own.
+        n_layers (`int`, defaults to 8): the number of layers of each encoder.
+        n_main_layers (`int`, defaults to 2): R, the number of layers of the measured circuit after the last upload.
+        n_reuploads (`int`, defaults to 2): N, the number of times that the latent vector is uploaded again; a layer
+            precedes each.
         connectivity (`int`, defaults to 1): C, blocks of CNOT and R_Y join qubits at distances 1 to C on a ring, as
             far as a circuit is wide enough. In our study 4 was more accurate than 1; it takes over twice as long.
         fusion (`str`, defaults to `"concatenate"`): how the encoders' expectations become one latent vector, which
             the paper does not say: end to end, or their `"mean"`.
-        n_latent (`int`, *optional*): expectations of each encoder; by default as many as there is room for.
-        constant (`float`, defaults to 1.0): amplitude beside the embedding that no embedding changes, not in the
+        n_latent (`int`, *optional*): the number of expectations of each encoder; by default as many as there is room
+            for.
+        constant (`float`, defaults to 1.0): the amplitude beside the embedding that no embedding changes, not in the
             paper; 0 leaves it out, and the head then cannot tell an embedding from its negative.
-        shots (`int` or `str`, *optional*): measurements of each sentence, or per measured state as in `"20x"`; exact
-            if None.
+        shots (`int` or `str`, *optional*): the number of measurements of each sentence, or per measured state as in
+            `"20x"`; exact if None.
         noise (`str`, *optional*): "torino" or "fez": gates and readout err as often as that device's.
-        n_trajectories (`int`, defaults to 16): random courses of errors that are averaged for each sentence.
-        train_circuit (`bool`, defaults to `True`): train the angles; without it only the readout, a control.
-        seed (`int`, defaults to 0): of the first angles, the shots and the errors.
+        n_trajectories (`int`, defaults to 16): the number of random courses of errors that are averaged for each
+            sentence.
+        train_circuit (`bool`, defaults to `True`): whether the angles are trained; without it only the readout is, a
+            control.
+        seed (`int`, defaults to 0): the seed of the first angles, the shots and the errors.
     """
 
     n_features: int
@@ -62,17 +68,21 @@ class HeadSettings:
     def __post_init__(self) -> None:
         self._check_kinds()
         if self.fusion not in FUSIONS:
-            raise ValueError(f"`fusion`={self.fusion!r} is not known. Use one of {', '.join(map(repr, FUSIONS))}.")
+            raise ValueError(
+                f"`fusion`={shown(self.fusion)} is not known. Use one of {', '.join(map(repr, FUSIONS))}."
+            )
         self._check_qubits()
         self._check_latent()
         n_shots(self.shots, self.n_measured)
         if self.noise is not None:
-            if self.noise not in DEVICES:
-                raise ValueError(f"`noise`={self.noise!r} is not known. Use one of {', '.join(map(repr, DEVICES))}.")
+            if not isinstance(self.noise, str) or self.noise not in DEVICES:
+                raise ValueError(
+                    f"`noise`={shown(self.noise)} is not known. Use one of {', '.join(map(repr, DEVICES))}."
+                )
             find_snapshot(self.noise).line(self.n_qubits)
 
     def _check_kinds(self) -> None:
-        """Make Python's own numbers of all, NumPy's included, which are no JSON."""
+        """Make Python's own numbers of all, NumPy's included, which JSON cannot hold."""
         least = {
             "n_features": 1, "n_classes": 2, "n_qubits": 1, "n_encoders": 1, "n_layers": 0, "n_main_layers": 0,
             "n_reuploads": 0, "connectivity": 1, "n_trajectories": 1, "n_latent": 1, "seed": 0,
@@ -82,11 +92,11 @@ class HeadSettings:
                 object.__setattr__(self, name, whole_number(name, getattr(self, name), bound))
         if isinstance(self.shots, Integral) and not isinstance(self.shots, bool):
             object.__setattr__(self, "shots", int(self.shots))
-        if not isinstance(self.constant, Real) or not 0 <= self.constant < float("inf"):
-            raise ValueError(f"`constant`={self.constant!r} is not allowed. Use a number of at least 0.")
+        if not is_number(self.constant) or self.constant < 0:
+            raise ValueError(f"`constant`={shown(self.constant)} is not allowed. Use a number of at least 0.")
         object.__setattr__(self, "constant", float(self.constant))
         if self.train_circuit not in (False, True):
-            raise ValueError(f"`train_circuit`={self.train_circuit!r} is not allowed. Use True or False.")
+            raise ValueError(f"`train_circuit`={shown(self.train_circuit)} is not allowed. Use True or False.")
         object.__setattr__(self, "train_circuit", bool(self.train_circuit))
 
     def _check_qubits(self) -> None:
@@ -124,6 +134,7 @@ class HeadSettings:
     @property
     def n_encoder_qubits(self) -> int:
         """Qubits whose amplitudes hold an embedding, and the constant if there is one."""
+        # 768 features and the constant are 769 amplitudes, for which 10 qubits have room: they have 1,024 states.
         return max(1, (self.n_features + bool(self.constant) - 1).bit_length())
 
     @property
@@ -140,4 +151,5 @@ class HeadSettings:
     @property
     def n_measured(self) -> int:
         """Qubits that are measured: the first ones."""
+        # Two classes are the two results of one qubit, three and four classes those of two qubits.
         return (self.n_classes - 1).bit_length()

@@ -23,8 +23,8 @@ class Step(NamedTuple):
     """What happens to the states, after their qubits have been put in order: the front ones are those of a window.
 
     Args:
-        order: of the qubits.
-        is_turn: whether it is an upload, or else a window.
+        order: the order of the qubits.
+        is_turn: whether the step is an upload, or else a window.
     """
 
     order: Order
@@ -35,10 +35,13 @@ def plan(segments: tuple[tuple[Order, ...], ...], n_qubits: int) -> tuple[Step, 
     """Return the steps of a circuit.
 
     Args:
-        segments: the windows' qubits; between two segments lies an upload.
-        n_qubits: of the circuit.
+        segments: the qubits of the windows; between two segments lies an upload.
+        n_qubits: the number of qubits of the circuit.
     """
-    identity, steps = tuple(range(n_qubits)), []
+    # A window's qubits come to the front, where its matrix is a batched product; the others keep their order, so that
+    # whole runs of them are copied at once.
+    identity = tuple(range(n_qubits))
+    steps = []
     for index, windows in enumerate(segments):
         steps += [Step(identity, is_turn=True)] if index else []
         order = identity
@@ -51,6 +54,7 @@ def plan(segments: tuple[tuple[Order, ...], ...], n_qubits: int) -> tuple[Step, 
 @lru_cache(maxsize=4096)
 def _transfer(source: Order, target: Order) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return sizes and permutation that bring qubits into another order; neighbours that stay so are one dimension."""
+    # From (0, 1, 2, 3) to (2, 3, 0, 1) the runs are 23 and 01: two dimensions of 4 change places, and not four of 2.
     runs: list[list[int]] = []
     for qubit in target:
         place = source.index(qubit)
@@ -92,7 +96,8 @@ class _Simulated(torch.autograd.Function):
         windows = iter(matrices.transpose(0, 1).flatten(1, 2).unbind())  # (n_circuits * V, D, D) each
         for i, step in enumerate(steps, 1):
             slot = _reorder(states, order, step.order, kept.tensor[i if is_kept else i % 2])
-            order, states = step.order, slot
+            order = step.order
+            states = slot
             if step.is_turn:
                 turn_(slot[0], uploads)
             else:
@@ -100,16 +105,21 @@ class _Simulated(torch.autograd.Function):
         last = _reorder(states, order, identity, kept.tensor[-1])
         if is_kept:
             ctx.save_for_backward(uploads, matrices, observables)
-            ctx.kept, ctx.steps, ctx.is_product = kept, steps, start is None
+            ctx.kept = kept
+            ctx.steps = steps
+            ctx.is_product = start is None
         return observables @ torch.mul(last, last, out=other.tensor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
         uploads, matrices, observables = ctx.saved_tensors
-        kept, steps = ctx.kept.tensor, ctx.steps
+        kept = ctx.kept.tensor
+        steps = ctx.steps
         pair = Scratch((2, *kept.shape[1:]), kept)
         g, spare = pair.tensor
+        # From here on `g` is the gradient of the states, taken back step by step. A window y = M x has the gradients
+        # g x^T for M and M^T g for x; an upload is undone by turning the other way.
         torch.matmul(observables.t(), grad, out=g).mul_(kept[-1]).mul_(2)
         identity = order = tuple(range(kept.shape[2].bit_length() - 1))
         grad_uploads = torch.zeros_like(uploads)
@@ -147,15 +157,15 @@ def simulate(
     """Return expectations of diagonal observables after a circuit, once differentiable.
 
     Args:
-        start: states before it, shape (n_circuits, 2**n_qubits, batch); None for those that the first upload makes of
-            |0...0>.
-        uploads: angles of the uploads in radians, from -pi to pi, shape (n_qubits, batch); (0, batch) without uploads.
-        matrices: of all windows in order, shape (n_circuits, windows, V, D, D).
-        observables: eigenvalues, shape (n_observables, 2**n_qubits).
-        steps: see `plan`.
+        start: the states before it, shape (n_circuits, 2**n_qubits, batch); None for those that the first upload makes
+            of |0...0>.
+        uploads: the angles of the uploads in radians, from -pi to pi, shape (n_qubits, batch); (0, batch) without any.
+        matrices: the matrices of all windows in order, shape (n_circuits, windows, V, D, D).
+        observables: the eigenvalues of the observables, shape (n_observables, 2**n_qubits).
+        steps: the steps of the circuit, see `plan`.
 
     Returns:
-        Shape (n_circuits, n_observables, batch).
+        The expectations, shape (n_circuits, n_observables, batch).
     """
     needs_grad = any(t is not None and t.requires_grad for t in (start, uploads, matrices))
     is_kept = needs_grad and torch.is_grad_enabled()

@@ -17,12 +17,13 @@ def amplitude_states(embeddings: Tensor, n_qubits: int, constant: float) -> Tens
     would be the same to every circuit.
 
     Args:
-        embeddings: shape (batch, n_features), any length; only the direction counts.
-        n_qubits: at least log2 of n_features, of n_features + 1 with a constant.
-        constant: amplitude put behind the embedding of length 1, before all are scaled to length 1 again; 0 for none.
+        embeddings: the embeddings, shape (batch, n_features), of any length; only the direction counts.
+        n_qubits: the number of qubits, at least log2 of n_features, or of n_features + 1 with a constant.
+        constant: the amplitude that is put behind the embedding of length 1, before all of it is scaled to length 1
+            again; 0 for none.
 
     Returns:
-        Shape (2**n_qubits, batch).
+        The amplitudes, shape (2**n_qubits, batch).
     """
     # Squares of very large or small numbers would leave the range. No gradient: the direction depends on no scale.
     largest = embeddings.detach().abs().amax(1, keepdim=True)
@@ -38,10 +39,10 @@ def product_states(angles: Tensor) -> Tensor:
     """Return the states that R_Y makes of |0...0>, once differentiable.
 
     Args:
-        angles: radians, shape (n_qubits, batch).
+        angles: the rotation angles in radians, shape (n_qubits, batch).
 
     Returns:
-        Shape (2**n_qubits, batch).
+        The amplitudes, shape (2**n_qubits, batch).
 
     Example:
         >>> product_states(torch.tensor([[torch.pi], [0.0]])).abs().round(decimals=3).squeeze()  # |10>
@@ -54,11 +55,12 @@ def rotate(states: Tensor, angles: Tensor) -> Tensor:
     """Apply R_Y to all qubits, other angles for each state of the batch; once differentiable.
 
     Args:
-        states: shape (2**n_qubits, batch).
-        angles: radians, shape (n_qubits, batch), from -pi to pi: towards 2 pi precision would be lost.
+        states: the amplitudes, shape (2**n_qubits, batch).
+        angles: the rotation angles in radians, shape (n_qubits, batch), from -pi to pi: towards 2 pi precision would
+            be lost.
 
     Returns:
-        Shape (2**n_qubits, batch).
+        The rotated amplitudes, shape (2**n_qubits, batch).
     """
     return _Rotated.apply(states, angles)
 
@@ -71,6 +73,8 @@ def _halves(states: Tensor, qubit: int) -> tuple[Tensor, Tensor]:
 
 def turn_(states: Tensor, angles: Tensor) -> Tensor:
     """Rotate states in place: three shears make a rotation; see `rotate`."""
+    # A rotation by t is a shear of the first axis by -tan(t / 2), one of the second by sin(t), and the first one
+    # again: each writes one half from the other, so no copy of a state is needed. R_Y(a) rotates by t = a / 2.
     for qubit, (tan, sin) in enumerate(zip(torch.tan(angles / 4), torch.sin(angles / 2), strict=True)):
         low, high = _halves(states, qubit)
         low.addcmul_(high, tan, value=-1)
@@ -94,16 +98,19 @@ def slopes(rotated: Tensor, grad: Tensor, spare: Tensor) -> Tensor:
     """Return the gradient of the angles of R_Y on all qubits, which commute, from what comes out of them.
 
     Args:
-        rotated: states after the rotations, shape (2**n_qubits, batch).
-        grad: the gradient of these.
-        spare: memory of their shape, which is overwritten.
+        rotated: the states after the rotations, shape (2**n_qubits, batch).
+        grad: the gradient of these states, of the same shape.
+        spare: memory of the same shape, which is overwritten.
 
     Returns:
-        Shape (n_qubits, batch).
+        The gradient of the angles, shape (n_qubits, batch).
     """
+    # R_Y's generator takes |0> to |1> and |1> to -|0>, and half of it is the derivative: the slope is half of
+    # <grad of 1 | state of 0> - <grad of 0 | state of 1>, for each qubit, without undoing a rotation.
     found = []
     for qubit in range(len(rotated).bit_length() - 1):
-        (low, high), (grad_low, grad_high) = _halves(rotated, qubit), _halves(grad, qubit)
+        low, high = _halves(rotated, qubit)
+        grad_low, grad_high = _halves(grad, qubit)
         product = torch.mul(grad_high, low, out=spare[: len(spare) // 2].view(low.shape))
         found.append(product.addcmul_(grad_low, high, value=-1).sum((0, 1)))
     return torch.stack(found) / 2
@@ -128,7 +135,7 @@ class _Rotated(torch.autograd.Function):
         return turned_back, slopes(rotated, grad, torch.empty_like(grad))
 
 
-def z_signs(n_qubits: int, n_measured: int) -> Tensor:
+def z_signs(n_qubits: int, n_measured: int, device: torch.device | None = None) -> Tensor:
     """Return the eigenvalues of Pauli-Z on the first qubits, shape (n_measured, 2**n_qubits).
 
     Example:
@@ -136,5 +143,5 @@ def z_signs(n_qubits: int, n_measured: int) -> Tensor:
         tensor([[ 1,  1, -1, -1],
                 [ 1, -1,  1, -1]])
     """
-    places = torch.arange(n_qubits - 1, n_qubits - 1 - n_measured, -1)
-    return 1 - 2 * (torch.arange(2**n_qubits) >> places[:, None] & 1)
+    places = torch.arange(n_qubits - 1, n_qubits - 1 - n_measured, -1, device=device)
+    return 1 - 2 * (torch.arange(2**n_qubits, device=device) >> places[:, None] & 1)

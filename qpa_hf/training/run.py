@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
-from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -26,16 +23,21 @@ from transformers import (
     set_seed,
 )
 
-from qpa_hf.checkpoint import check_folder
+from qpa_hf.accelerators import check_kernels
+from qpa_hf.checkpoint import check_complete
 from qpa_hf.evaluation import perplexity
 from qpa_hf.materialize import NotFiniteError, materialize
 from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
+from qpa_hf.models import bank_of
+from qpa_hf.terminal import say
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallback
+from qpa_hf.training.base import check_fit, load_tokenizer
 from qpa_hf.training.data import TextData, read_data
-from qpa_hf.training.folder import begun, claim, discard
+from qpa_hf.training.folder import discard, started_run
 from qpa_hf.training.settings import RunSettings, check_stages
-from qpa_hf.tuner import QPAConfig, initialize_basis
-from qpa_hf.tuner.refusals import first_sentence, naming_layers
+from qpa_hf.training.standstill import StandstillCallback
+from qpa_hf.tuners.qpa import QPAConfig, initialize_basis
+from qpa_hf.tuners.qpa.refusals import naming_layers
 
 STATE_NAME = "trainer_state.json"
 
@@ -49,9 +51,9 @@ class Finished:
     """What a run left behind.
 
     Args:
-        trainer: with the trained model and everything it logged.
-        perplexity_before: on the validation text, with the untrained adapter.
-        perplexity: on the validation text, after training.
+        trainer: the trainer, with the trained model and everything that it logged.
+        perplexity_before: the perplexity on the validation text with the untrained adapter.
+        perplexity: the perplexity on the validation text after training.
     """
 
     trainer: Trainer
@@ -66,13 +68,13 @@ class Finished:
 
     @property
     def n_trainable(self) -> int:
-        """How many numbers were trained, in all stages together."""
+        """How many parameters were trained, in all stages together."""
         config = self.model.active_peft_config
         once = self.model.get_nb_trainable_parameters()[0]
         if getattr(config, "n_stages", 1) == 1:
             return once
-        generator = self.model.base_model.lora_qpa[self.model.active_adapter]  # type: ignore[index]
-        return once + (config.n_stages - 1) * generator.spec.n_trainable  # type: ignore[union-attr]
+        generator = bank_of(self.model, self.model.active_adapter).generator
+        return once + (config.n_stages - 1) * generator.spec.n_trainable
 
     @property
     def losses(self) -> list[tuple[int, float]]:
@@ -88,37 +90,18 @@ class Finished:
         return [(int(row["step"]), row[name]) for row in self.trainer.state.log_history if name in row]
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Return the base model's tokenizer.
-
-    Raises:
-        FileNotFoundError: if `name` is a path that leads to no directory.
-        ValueError: if it leads to no tokenizer.
-    """
-    check_folder(name, "base model")
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"No tokenizer can be had from {name} ({first_sentence(error)}). Name a directory or Hub id that holds a "
-            "model and its tokenizer."
-        ) from error
-
-
 def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path, **training: Any) -> Finished:
     """Train one adapter of any kind on the run's base model and text.
 
     Args:
-        config: the adapter.
-        settings: the run's; its adapter is not looked at.
-        data: blocks to train and evaluate on.
-        folder: for checkpoints; the newest complete one is resumed.
+        config: the configuration of the adapter.
+        settings: the settings of the run, of which the adapter is not looked at.
+        data: the blocks to train and evaluate on.
+        folder: the folder for checkpoints, of which the newest complete one is resumed.
         training: changes to the run's training arguments, such as `learning_rate`, or `callbacks`.
     """
     callbacks = training.pop("callbacks", [])
-    # Bars are the run's to decide; else the level of transformers' log would.
-    own = {"dataloader_pin_memory": torch.accelerator.is_available(), "disable_tqdm": False}
-    arguments = TrainingArguments(output_dir=str(folder), **(own | settings.training | training))
+    arguments = training_arguments(settings, folder, **training)
     set_seed(arguments.seed)
     base = AutoModelForCausalLM.from_pretrained(settings.model, dtype=torch.float32)
     check_fit(base, settings.model, data.train, "data.block_length")
@@ -147,13 +130,32 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
         initialize_basis(model, batches, cache=cache, progress=has_bars)
         if config.n_stages > 1:
             trainer.add_callback(RefreshBasisCallback(batches))
+    # Before anything is resumed, so that it is the untrained adapter's in a resumed run, too.
     before = perplexity(model, data.validation, progress=has_bars)
+    if math.isfinite(before):
+        trainer.add_callback(StandstillCallback(before))
     try:
         train_or_resume(trainer, last_checkpoint(folder))
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         words = map(str, error.args) if isinstance(error, KeyError) else [str(error)]  # that one quotes its message
         raise TrainingError(" ".join(words)) from error
     return Finished(trainer, before, perplexity(model, data.validation, progress=has_bars))
+
+
+def training_arguments(settings: RunSettings, folder: Path, **changes: Any) -> TrainingArguments:
+    """Return the arguments of a run's Trainer, once it is known that this machine can run it.
+
+    Args:
+        settings: the run's.
+        folder: for checkpoints.
+        changes: to the run's training arguments.
+    """
+    # Bars are the run's to decide; else the level of transformers' log would.
+    does_pin = torch.accelerator.is_available() and not torch.backends.mps.is_available()
+    own = {"dataloader_pin_memory": does_pin, "disable_tqdm": False}
+    arguments = TrainingArguments(output_dir=str(folder), **(own | settings.training | changes))
+    check_kernels(arguments.device)
+    return arguments
 
 
 def _row(block: Tensor) -> dict[str, Tensor]:
@@ -165,11 +167,7 @@ def _row(block: Tensor) -> dict[str, Tensor]:
 
 class _Trainer(Trainer):
     def compare_trainer_and_checkpoint_args(self, *args: Any) -> None:
-        """Say nothing: `claim` has compared all settings, and Trainer takes shares of a run for other ones."""
-
-
-def _say(sentence: str) -> None:
-    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
+        """Say nothing: `started_run` has compared all settings, and Trainer takes shares of a run for other ones."""
 
 
 def train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
@@ -178,12 +176,13 @@ def train_or_resume(trainer: Trainer, checkpoint: str | None) -> None:
     n_steps = max(trainer.args.max_steps, state.max_steps if state is not None else 0)  # more may be asked for now
     if checkpoint is None or state is None or state.global_step < n_steps:
         if checkpoint is not None:
-            _say(f"Going on from {checkpoint}.")
+            say(f"Resuming from {checkpoint}.", is_error=True)
         trainer.train(resume_from_checkpoint=checkpoint)
         return
-    _say(f"The training has ended before, at {checkpoint}; nothing is trained.")
+    say(f"The training has already ended, at {checkpoint}; nothing is left to train.", is_error=True)
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-    newest, model = Path(checkpoint), cast(Any, trainer.model)
+    newest = Path(checkpoint)
+    model = cast(Any, trainer.model)
     # Trainer's path of the best one leads from where the run was started.
     model.load_adapter(str(newest.with_name(Path(best).name)) if best else checkpoint, "default", is_trainable=True)
     trainer.state = state
@@ -196,35 +195,31 @@ class QuietProgress(ProgressCallback):
         pass
 
 
-def check_fit(base: Any, model: str, blocks: Tensor, option: str) -> None:
-    """Raise ValueError if blocks of tokens are none that a base model can read.
-
-    Args:
-        base: the model.
-        model: its name.
-        blocks: token ids, shape (n_blocks, length).
-        option: what sets the length.
-    """
-    if blocks.max() >= len(base.get_input_embeddings().weight):
-        raise ValueError(f"The tokenizer of {model} has more tokens than the model. Name a model with its own.")
-    longest = getattr(base.config, "max_position_embeddings", None)
-    if longest is not None and blocks.shape[1] > longest:
-        raise ValueError(
-            f"`{option}`={blocks.shape[1]} is more than the {longest} positions of {model}. Set it to {longest} or "
-            "less."
-        )
-
-
 def last_checkpoint(folder: Path) -> str | None:
     """Return the newest complete checkpoint: an interrupted save lacks trainer_state.json, which is written last."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE_NAME}") if _is_json(path)]
-    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
+    # A full disk or a killed process may leave a folder of any state. Each candidate is opened, and none is trusted by
+    # its name.
+    states = [path for path in folder.glob(f"checkpoint-*/{STATE_NAME}") if _step(path.parent).isdecimal()]
+    complete = [path.parent for path in states if _is_state(path) and _is_whole(path.parent)]
+    return str(max(complete, key=lambda path: int(_step(path)))) if complete else None
 
 
-def _is_json(path: Path) -> bool:
+def _step(checkpoint: Path) -> str:
+    return checkpoint.name.partition("-")[2]
+
+
+def _is_state(path: Path) -> bool:
+    """Whether a file is the state that Trainer resumes from, and was not cut off by a full disk."""
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # the disk was full
+        return path.is_file() and isinstance(TrainerState.load_from_json(str(path)).global_step, int)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        check_complete(checkpoint)
+    except ValueError:
         return False
     return True
 
@@ -236,6 +231,7 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
     the new one has taken a step.
 
     Raises:
+        BlockingIOError: if another process uses the folder.
         FileExistsError, FileNotFoundError, ValueError, TypeError: for settings, text or a folder that will not do,
             or a finished run that kept no checkpoint, before anything is trained.
         TrainingError: if the training fails, by diverging for instance.
@@ -243,24 +239,26 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
     config = settings.adapter_config()
     data = read_data(settings.data, load_tokenizer(settings.model))
     check_stages(config, settings.n_steps(len(data.train)))
-    with begun(folder, is_fresh):
-        claim(folder, settings, data)
-        if _is_written(folder) and last_checkpoint(folder / "checkpoints") is None:
-            raise FileExistsError(
-                f"{folder} holds the finished run, without a checkpoint to load. Use its adapter/, or --fresh or "
-                "another folder to train it again."
-            )
-        callbacks = [CircuitMetricsCallback(per_layer=False), _DiscardEarlier(folder)]
+    with started_run(folder, settings, data, is_fresh):
+        check_finished(folder)
+        callbacks = [CircuitMetricsCallback(), _DiscardEarlier(folder)]
         finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
-    if _is_written(folder):
-        return finished
-    record = _record(finished, settings, data)
-    try:
-        materialize(finished.model, folder / "adapter", record=record)
-    except NotFiniteError as error:
-        raise TrainingError(f"{error} For other settings use --fresh or another folder.") from error
-    finished.model.save_pretrained(str(folder / "native"))
-    add_record(folder / "native", record)
+        if is_written(folder):
+            if not math.isfinite(finished.perplexity):  # else nothing would have been written
+                raise ValueError(
+                    f"The last checkpoint in {folder} was damaged after the run: its values are not finite. Use its "
+                    "adapter/, or --fresh or another folder to train it again."
+                )
+            return finished
+        # The adapter is materialized first: it is what the run is for, and is refused if a value in it is not finite.
+        # The record of the generator is written last, and says that all is there.
+        record = _record(finished, settings, data)
+        try:
+            materialize(finished.model, folder / "adapter", record=record)
+        except NotFiniteError as error:
+            raise TrainingError(f"{error} For other settings use --fresh or another folder.") from error
+        finished.model.save_pretrained(str(folder / "native"))
+        add_record(folder / "native", record)
     return finished
 
 
@@ -274,9 +272,18 @@ class _DiscardEarlier(TrainerCallback):
         discard(self.folder)
 
 
-def _is_written(folder: Path) -> bool:
+def is_written(folder: Path) -> bool:
     """Whether a run is over: the record of its generator is written last."""
     return (folder / "native" / RECORD_NAME).is_file()
+
+
+def check_finished(folder: Path) -> None:
+    """Raise FileExistsError for a finished run that kept nothing to go on from."""
+    if is_written(folder) and last_checkpoint(folder / "checkpoints") is None:
+        raise FileExistsError(
+            f"{folder} holds the finished run, without a checkpoint to load. Use its adapter/, or --fresh or "
+            "another folder to train it again."
+        )
 
 
 def _record(finished: Finished, settings: RunSettings, data: TextData) -> RunRecord:

@@ -9,34 +9,36 @@ from typing import Any
 
 import peft
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from peft.utils.peft_types import PeftType
 from transformers import AutoModelForCausalLM
 
 from qpa_hf.checkpoint import check_complete, check_folder
+from qpa_hf.evaluation.documents import COLUMN, read_texts
 from qpa_hf.evaluation.perplexity import padded_perplexity, perplexity
-from qpa_hf.evaluation.text import read_texts, text_blocks
-from qpa_hf.generating.native import KIND, load_generated
-from qpa_hf.hub import download
-from qpa_hf.hub.folder import kind_of, neither_here
-from qpa_hf.training.run import check_fit, load_tokenizer
-from qpa_hf.whole_number import whole_number
+from qpa_hf.evaluation.text import text_blocks
+from qpa_hf.hub.folder import kind_of, no_such_adapter
+from qpa_hf.messages import one_line, whole_number
+from qpa_hf.networks import load_generated
+from qpa_hf.networks.native import KIND
+from qpa_hf.schema import read_config
+from qpa_hf.training.base import check_fit, load_tokenizer
 
 MISFITS = ("size mismatch", "Found missing adapter keys")  # torch's error, PEFT's warning
 
 
 def evaluate_files(
-    model: str, files: Sequence[Path], adapter: str | None, block_length: int, padded: bool
+    model: str, files: Sequence[Path], adapter: str | None, block_length: int, padded: bool, column: str = COLUMN
 ) -> dict[str, Any]:
-    """Return the standard perplexity on text files, and the paper's padded one if asked for.
+    """Return the standard perplexity on text files and tables, and the paper's padded one if asked for.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a file is not text, the text does not fill one block, or the adapter is of another base model
-            or for another task.
+        ValueError: if a file is not text or lacks the column, the text does not fill one block, or the adapter is of
+            another base model or for another task.
     """
-    texts = read_texts(files, "--text")
+    texts = read_texts(files, "--text", column, "--text-column")
     if adapter is not None:
         check_folder(adapter, "adapter")
     block_length = whole_number("block_length", block_length, least=2)
@@ -63,7 +65,9 @@ def evaluate_files(
 def _adapted(network: Any, adapter: str, model: str) -> PeftModel:
     folder = Path(adapter)
     if not folder.is_dir():
-        with neither_here(adapter):
+        from qpa_hf.hub import download
+
+        with no_such_adapter(adapter):
             folder = download(adapter)
     kind = kind_of(folder)
     if not any((folder / name).is_file() for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)):
@@ -72,8 +76,10 @@ def _adapted(network: Any, adapter: str, model: str) -> PeftModel:
     if kind == KIND:
         return load_generated(network, folder)
     if kind not in PeftType.__members__:
-        raise ValueError(f"{adapter} holds a {kind} adapter, which peft {peft.__version__} does not know. Upgrade it.")
-    config = PeftConfig.from_pretrained(str(folder))
+        raise ValueError(
+            f"{adapter} holds a {one_line(kind)} adapter, which peft {peft.__version__} does not know. Upgrade it."
+        )
+    config = read_config(folder)
     if config.task_type not in (None, "CAUSAL_LM"):  # its head, which a language model lacks, would not fit
         raise ValueError(
             f"{adapter} is an adapter for {config.task_type}, and what is evaluated is the perplexity of language "

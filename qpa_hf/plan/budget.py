@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from qpa_hf.circuit import ESTIMATORS, n_measured
 from qpa_hf.generator import GeneratorSpec
+from qpa_hf.measurement import ESTIMATORS, circuits_per_gradient
+from qpa_hf.measurement.device import jobs_needed
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Budget:
         gradient: a key of `ESTIMATORS`; with "none" a step is one evaluation of the loss by `optimize_angles`.
         circuits_per_step: measured in one step, the unshifted ones and those of the gradient's estimator.
         shots_per_step: of all of them; 0 for exact probabilities.
-        jobs_per_step: submitted to a device; one more each time an adapter is evaluated or saved after training.
+        jobs_per_step: submitted to a device, as many as its limits ask for; one more each time an adapter is evaluated
+            or saved after training.
         n_steps: of the run.
         circuits_per_run: those of all steps.
         shots_per_run: likewise.
@@ -48,13 +50,14 @@ def budget(spec: GeneratorSpec, gradient: str, n_steps: int = 1) -> Budget:
         289280000
     """
     step = (0, 0, 0)
-    if spec.source == "circuit":
+    if spec.has_circuit:
         estimated = gradient if spec.train_circuit else "none"
-        n_circuits = spec.n_circuits * n_measured(estimated, math.prod(spec.angles_shape[1:]))
-        step = (n_circuits, n_circuits * (spec.n_shots or 0), 1 if spec.device else 0)
+        n_circuits = spec.n_circuits * circuits_per_gradient(estimated, math.prod(spec.angles_shape[1:]))
+        shots = spec.n_shots or 0
+        step = (n_circuits, n_circuits * shots, jobs_needed(n_circuits, shots) if spec.is_on_device else 0)
     return Budget(gradient, *step, n_steps, *(n_steps * number for number in step))
 
 
 def budgets(spec: GeneratorSpec, n_steps: int) -> list[Budget]:
     """Return what measuring costs with each estimator that is possible; a device has no exact gradient."""
-    return [budget(spec, name, n_steps) for name in ESTIMATORS if not (spec.device and name == "exact")]
+    return [budget(spec, name, n_steps) for name in ESTIMATORS if not (spec.is_on_device and name == "exact")]
