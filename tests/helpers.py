@@ -27,8 +27,14 @@ def disturb(model, seed=1, adapter_name="default"):
     """Add random numbers to every trainable number of a generator, as some optimizer steps would."""
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.base_model.lora_qpa[adapter_name].parameters():
+        for parameter in trainable(model, adapter_name):
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=rng))
+
+
+def trainable(model, adapter_name="default"):
+    """Return the generator's Parameters that can be trained, whether they are at present or not."""
+    generator = model.base_model.lora_qpa[adapter_name]
+    return [p for name, p in generator.named_parameters() if name not in generator.named_frozen]
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """A materialized adapter is a plain LoRA checkpoint, bit for bit, in a process that has only peft."""
 
-import ctypes
 import json
 import os
 import subprocess
@@ -9,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import CASES, LM, make
 from helpers import adapted, logits
 from models import build
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from test_peft_contract import CASES, LM, make
 
 from qpa_hf import BottleneckConfig, QPAConfig, materialize
 from qpa_hf.materialize import check_target
@@ -92,7 +91,7 @@ def test_materializing_again_replaces_and_keeps_other_files(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("step", ["save_file", "_prove", "_exchange"])
+@pytest.mark.parametrize("step", ["materialize.save_file", "materialize._prove", "files._take_place"])
 @pytest.mark.parametrize("existed", [True, False])
 def test_interruption_leaves_the_old_directory_or_none(step, existed, tmp_path, monkeypatch):
     trained = model()
@@ -103,37 +102,21 @@ def test_interruption_leaves_the_old_directory_or_none(step, existed, tmp_path, 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["qpa_hf.materialize"], step, interrupted)
+    room, _, name = step.partition(".")
+    monkeypatch.setattr(sys.modules[f"qpa_hf.{room}"], name, interrupted)
     with pytest.raises(KeyboardInterrupt):
         materialize(trained, tmp_path / "a")
     assert {p.name: p.read_bytes() for p in (tmp_path / "a").glob("*")} == before
     assert [p.name for p in tmp_path.iterdir()] == (["a"] if existed else [])
 
 
-def test_interrupted_exchange_in_two_steps_is_undone(tmp_path, monkeypatch):
-    trained = model()
-    materialize(trained, tmp_path / "a")
-    before = {p.name: p.read_bytes() for p in (tmp_path / "a").glob("*")}
-    rename = Path.rename
-
-    def interrupted(path, target):
-        if path.name.endswith(".partial"):
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: object())  # a system without an exchange
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        materialize(trained, tmp_path / "a")
-    assert {p.name: p.read_bytes() for p in (tmp_path / "a").glob("*")} == before
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
-
-
-def test_exchange_in_two_steps_leaves_nothing_beside(tmp_path, monkeypatch):
-    materialize(model(), tmp_path / "a")
-    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: object())  # a system without an exchange
-    materialize(model(), tmp_path / "a")
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+def test_what_a_killed_process_left_is_neither_in_the_way_nor_copied(tmp_path, gone):
+    (tmp_path / "a").mkdir()
+    for left in (tmp_path / f".a.{gone}.partial", tmp_path / "a" / f".README.md.{gone}.partial"):
+        left.touch()
+    for _ in range(2):
+        materialize(model(), tmp_path / "a")
+    assert not [path for path in tmp_path.rglob("*") if gone in path.name]
 
 
 def test_file_that_a_link_leads_to_is_left_alone(tmp_path):
@@ -222,7 +205,7 @@ BAD = {
     "target is not empty": (lambda p: model(), lambda p: full(p / "d"), ValueError, "holds no adapter"),
     "target is native": (lambda p: model(), lambda p: native(p / "n"), ValueError, "holds a native checkpoint"),
     "target is where we are": (lambda p: model(), lambda p: ".", ValueError, "itself cannot be exchanged"),
-    "broken settings": (lambda p: broken(p / "n"), lambda p: p / "a", ValueError, "adapter_config.json is no JSON"),
+    "broken settings": (lambda p: broken(p / "n"), lambda p: p / "a", ValueError, "adapter_config.json is not JSON"),
     "target is the source": (lambda p: native(p / "n"), lambda p: p / "n", ValueError, "holds the generator itself"),
 }
 

@@ -1,10 +1,11 @@
 """`plan` counts what training will train, without weights."""
 
+import html
+
 import pytest
+from cases import CASES, PAPER_COUNTS
 from helpers import adapted
 from models import build
-from test_config import PAPER_COUNTS
-from test_peft_contract import CASES
 from torch import nn
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
@@ -34,6 +35,14 @@ MORE = {
         {"target_modules": ["q_proj"], "trainable_token_indices": [1, 2, 3], "task_type": "CAUSAL_LM"},
     ),
 }
+
+
+@pytest.mark.parametrize("name", ["\u202e", "a\nb"])
+def test_a_name_that_is_none_is_shown_on_one_line(name):
+    with pytest.raises(ValueError, match=r"has no configuration that can be read") as refused:
+        plan(QPAConfig(target_modules=["lm_head"]), name)
+    assert f"`model`={name!r} has" in str(refused.value)
+    assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize("case", [*CASES, *MORE])
@@ -123,3 +132,9 @@ def test_head_of_no_task_is_missed():
 def test_targets_that_match_nothing_are_named():
     with pytest.raises(ValueError, match="nothing_here"):
         plan(QPAConfig(target_modules=["nothing_here"], task_type="CAUSAL_LM"), GPT2Config())
+
+
+def test_a_plan_is_its_table_wherever_it_is_shown():
+    found = plan(QPAConfig(target_modules=["c_attn"], task_type="CAUSAL_LM", shots=10), build("gpt2").config)
+    assert repr(found) == str(found)
+    assert found._repr_html_() == f"<pre>{html.escape(str(found))}</pre>"

@@ -2,30 +2,22 @@
 
 import pytest
 import torch
+from cases import LM
 from helpers import adapted, logits
-from models import VOCABULARY, build, inputs
+from models import build
+from packaging.version import Version
 from peft import get_peft_model
-from torch.nn import functional as F
-from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
-
-from qpa_hf import QPAConfig
+from trained import TARGETS, StopAt, assert_close, checkpointed, gradients, loss_of, losses, trainer
+from transformers import TrainerCallback
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
     pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
 ]
-LM = {"task_type": "CAUSAL_LM"}
-TARGETS = ["q_proj", "v_proj", "down_proj"]
-
-
-def loss_of(model, **kwargs):
-    ids = inputs("llama")["input_ids"]
-    output = model(input_ids=ids, **kwargs)
-    return F.cross_entropy(output.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-
-
-def gradients(model):
-    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+one_graph = pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.10"),
+    reason="torch.compile traces PEFT's forward in one graph from 2.10 on",
+)
 
 
 def reference_gradients(**settings):
@@ -45,7 +37,7 @@ def reference_gradients(**settings):
 
 
 def _plain(tuner):
-    from qpa_hf.tuner.model import plain_lora_config
+    from qpa_hf.tuners.qpa.model import plain_lora_config
 
     return plain_lora_config(tuner.peft_config["default"])
 
@@ -59,7 +51,9 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=[one_graph] if mode == "compiled" else []) for mode in MODES]
+)
 def test_gradients_equal_an_independent_computation(mode):
     expected = reference_gradients()
     model = adapted("llama", target_modules=TARGETS, **LM)
@@ -77,18 +71,6 @@ def test_gradients_equal_an_independent_computation(mode):
     assert_close(gradients(model), expected)
 
 
-def checkpointed(model, use_reentrant):
-    """Switch activation checkpointing on."""
-    model.train().enable_input_require_grads()
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
-
-
-def assert_close(found, expected):
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("use_reentrant", [True, False])
 @pytest.mark.parametrize("settings", [{"use_dora": True}, {"basis": "gradient", "chunk_size": 4}], ids=str)
 def test_gradients_are_the_same_under_checkpointing(settings, use_reentrant):
@@ -102,6 +84,7 @@ def test_gradients_are_the_same_under_checkpointing(settings, use_reentrant):
     assert_close(results[1], results[0])
 
 
+@one_graph
 def test_gradient_bases_compile_in_one_graph():
     results = []
     for compiled in (False, True):
@@ -112,41 +95,6 @@ def test_gradient_bases_compile_in_one_graph():
     assert_close(results[1], results[0])
 
 
-def rows(n=48):
-    ids = torch.randint(3, VOCABULARY, (3, 8), generator=torch.Generator().manual_seed(1))  # few, so easily learnt
-    return [{"input_ids": ids[i % 3], "labels": ids[i % 3]} for i in range(n)]
-
-
-def trainer(folder, callbacks=(), dropout=0.1, adapter=None, model=None, **kwargs):
-    settings = {"r": 4, "chunk_size": 16, "n_circuits": 2, "target_modules": TARGETS, "lora_dropout": dropout}
-    settings |= adapter or {}
-    model = model or get_peft_model(build("llama"), QPAConfig(**settings, **LM))
-    defaults = {
-        "max_steps": 8,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-    }
-    arguments = TrainingArguments(output_dir=str(folder), **(defaults | kwargs))
-    return Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows(),
-        eval_dataset=rows(8),
-        data_collator=default_data_collator,
-        callbacks=list(callbacks),
-    )
-
-
-def losses(run):
-    return [row["loss"] for row in run.state.log_history if "loss" in row]
-
-
 @pytest.mark.parametrize("kwargs", [{}, {"gradient_accumulation_steps": 3}, {"bf16": True}], ids=str)
 def test_training_lowers_the_loss(kwargs, tmp_path):
     run = trainer(tmp_path, max_steps=40, learning_rate=0.05, **kwargs)
@@ -154,20 +102,13 @@ def test_training_lowers_the_loss(kwargs, tmp_path):
     assert losses(run)[-1] < losses(run)[0] - 0.1
 
 
+@pytest.mark.skipif(Version(torch.__version__) < Version("2.9"), reason="torch.compile is promised from 2.9 on")
 def test_torch_compile_trains_like_eager(tmp_path):
     eager = trainer(tmp_path, dropout=0.0)  # compiled code draws other random numbers for dropout
     compiled = trainer(tmp_path, dropout=0.0, torch_compile=True, torch_compile_backend="aot_eager")
     eager.train()
     compiled.train()
     assert losses(compiled) == pytest.approx(losses(eager), abs=1e-3)
-
-
-class StopAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step >= self.step
 
 
 def test_interrupted_training_resumes_bit_for_bit(tmp_path):

@@ -10,9 +10,9 @@ from peft import get_peft_model
 from transformers import GPT2Config
 
 from qpa_hf import BottleneckConfig, QPAConfig, initialize_basis, plan
-from qpa_hf.circuit.device import sample
-from qpa_hf.circuit.noise import noisy_probabilities
 from qpa_hf.evaluation import padded_perplexity, perplexity, text_blocks
+from qpa_hf.measurement.device import sample
+from qpa_hf.measurement.noise import noisy_probabilities
 from qpa_hf.trainer_callbacks import OptimizeAnglesCallback
 
 SETTINGS = {"target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}

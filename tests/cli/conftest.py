@@ -6,9 +6,9 @@ from pydoc_data.topics import topics
 import pytest
 from safetensors.torch import load_file
 
-from qpa_hf.cli import main
 from qpa_hf.demo.arms import BASE
 from qpa_hf.demo.data import distinct_topics
+from qpa_hf_cli import main
 
 TINY = ("adapter.target_modules=[c_attn]", "adapter.fan_in_fan_out=true", "adapter.r=2", "data.block_length=32")
 

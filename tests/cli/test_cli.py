@@ -12,12 +12,11 @@ from models import build
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from qpa_hf.cli import adapters
 from qpa_hf.demo.arms import BASE
 
 
 def test_installed_command_lists_its_subcommands():
-    code = "from qpa_hf.cli import main; main()"
+    code = "from qpa_hf_cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
     assert result.returncode == 0
     for name in ("train", "plan", "materialize", "inspect", "push", "evaluate", "compare"):
@@ -123,7 +122,7 @@ def test_wrong_input_is_one_sentence_and_code_2(qpa, arguments, tmp_path, monkey
 PLACES = {
     "./nowhere": "There is no directory ./nowhere",
     "no/where": "There is no directory no/where; and as a Hub id: ",
-    "no/where/at-all": "There is no directory no/where/at-all, and it is no Hub id either",
+    "no/where/at-all": "There is no directory no/where/at-all, and it is not a Hub id either",
     __file__: "is a file",
 }
 
@@ -155,7 +154,7 @@ def test_a_failed_write_is_one_sentence(qpa, error, code, monkeypatch, tmp_path)
     def fails(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(adapters, "write_plain", fails)
+    monkeypatch.setattr(sys.modules["qpa_hf.materialize"], "materialize", fails)
     result = qpa("materialize", "native", tmp_path / "adapter")
     assert result.code == code
     assert result.err.endswith(f"Error: {error}\n")

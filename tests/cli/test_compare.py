@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from qpa_hf import comparison
-from qpa_hf.comparison import ARMS, Comparison, Row
+from qpa_hf.comparison import runs
+from qpa_hf.comparison.arms import ARMS
+from qpa_hf.comparison.result import Comparison, Row
+from qpa_hf.comparison.statistics import Difference
 from qpa_hf.demo.arms import BASE
 from qpa_hf.training.run import TrainingError
 from qpa_hf.training.settings import read_settings
@@ -30,7 +32,7 @@ def test_each_arm_takes_its_better_rate_and_finished_runs_stay(qpa, options, tmp
         scores = {run["learning_rate"]: run["perplexity"] for run in tuned if run["arm"] == row["arm"]}
         assert row["rate"] == min(scores, key=scores.get)
     assert (tmp_path / "comparison.png").is_file()
-    monkeypatch.setattr(comparison, "fit", None)  # a second run of anything would fail
+    monkeypatch.setattr(runs, "fit", None)  # a second run of anything would fail
     assert json.loads(qpa("compare", "--output", tmp_path, *options, "--json").out) == result
 
 
@@ -47,7 +49,7 @@ def test_gradient_bases_have_their_controls_beside_them_whatever_the_adapter_is(
 
 
 def test_unknown_arm_is_refused_with_the_nearest(qpa, tiny, tmp_path):
-    result = qpa("compare", "--output", tmp_path, *tiny, "--arm", "Vera")
+    result = qpa("compare", "--output", tmp_path, *tiny, "--arm", "Vero")
     assert result.code == 2
     assert "Did you mean `VeRA`" in result.err
 
@@ -90,8 +92,8 @@ def test_a_rate_at_which_an_arm_diverges_is_no_choice(qpa, tiny, tmp_path, monke
             raise TrainingError("`angles` has NaN")
         return fit(*args, learning_rate=learning_rate, **kwargs)
 
-    fit = comparison.fit
-    monkeypatch.setattr(comparison, "fit", diverging)
+    fit = runs.fit
+    monkeypatch.setattr(runs, "fit", diverging)
     arms = ["--arm", "LoRA r=1", "--rate", "1e-2", "--rate", "1e4", "--set", "training.max_steps=1"]
     result = json.loads(qpa("compare", "--output", tmp_path, *tiny, *arms, "--json").out)
     assert ([row["rate"] for row in result["rows"]], result["left_out"]) == ([0.01], {})
@@ -105,8 +107,8 @@ def test_arm_without_a_finite_perplexity_is_left_out(purpose, qpa, tiny, tmp_pat
         is_hit = config.peft_type == "QPA" and is_tuning == (purpose == "tuning")
         return dataclasses.replace(finished, perplexity=math.inf) if is_hit else finished
 
-    fit = comparison.fit
-    monkeypatch.setattr(comparison, "fit", diverging)
+    fit = runs.fit
+    monkeypatch.setattr(runs, "fit", diverging)
     arms = ["--arm", "QPA", "--arm", "LoRA r=1", "--rate", "1e-2", "--set", "training.max_steps=1", "--seeds", "2"]
     result = json.loads(qpa("compare", "--output", tmp_path, *tiny, *arms, "--json").out)
     assert ([row["arm"] for row in result["rows"]], list(result["left_out"])) == (["LoRA r=1"], ["QPA"])
@@ -147,7 +149,7 @@ def test_ends_of_the_grid_are_found_in_any_order(best, is_at_edge, qpa, tiny, tm
         perplexity = 2 + abs(learning_rate - best)
         return SimpleNamespace(n_trainable=1, perplexity_before=9.0, perplexity=perplexity, losses=[])
 
-    monkeypatch.setattr(comparison, "fit", fitted)
+    monkeypatch.setattr(runs, "fit", fitted)
     rates = [word for rate in ("3e-2", "1e-1", "1e-2") for word in ("--rate", rate)]
     result = json.loads(qpa("compare", "--output", tmp_path, *tiny, "--arm", "LoRA r=1", *rates, "--json").out)
     assert [(row["rate"], row["is_at_edge"]) for row in result["rows"]] == [(best, is_at_edge)]
@@ -160,7 +162,7 @@ def test_best_rate_at_the_end_of_the_grid_is_said():
 
 def test_differences_are_paired_by_seed():
     rows = [Row("QPA", 10, 0.1, [3.0, 5.0, 7.0]), Row("LoRA r=1", 20, 0.1, [4.0, 6.0, 8.0])]
-    assert Comparison(rows).differences() == {"QPA": {"LoRA r=1": {"mean": -1.0, "interval": (-1.0, -1.0)}}}
+    assert Comparison(rows).differences() == {"QPA": {"LoRA r=1": Difference(-1.0, (-1.0, -1.0), 0.0)}}
 
 
 def test_too_few_seeds_claim_nothing():

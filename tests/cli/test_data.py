@@ -71,6 +71,6 @@ def test_rows_without_text_are_left_out(tmp_path):
 
 
 def _write_rows(folder):
-    rows = [{"text": "some words " * 50, "n": 3}, {"text": None, "n": 3}]
     for split in ("train", "validation"):
+        rows = [{"text": f"some words to {split} with " * 50, "n": 3}, {"text": None, "n": 3}]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

@@ -49,7 +49,7 @@ REFUSALS = {
     "metric that no run has": (["--set", "training.metric_for_best_model=accuracy"], "nothing but the loss"),
     "more stages than steps": (
         [*("--set", "adapter.basis=gradient"), *("--set", "adapter.n_stages=6"), *("--set", "adapter.r=6")],
-        "leaves no step",
+        "is too short for 6 stages",
     ),
     "layers that are not there": (["--set", "adapter.target_modules=[nope]"], "Choose from its c_attn, c_fc, c_proj"),
     "null for a number": (["--set", "training.max_steps=null"], "`training.max_steps`=null is not allowed"),
@@ -95,7 +95,7 @@ def test_epochs_with_fewer_steps_than_stages_are_refused_before_any_work(command
     settings += ["adapter.basis=gradient", "adapter.n_stages=2"]
     options = [option for setting in settings for option in ("--set", setting)]
     result = qpa(*command, "--output", tmp_path / "run", *tiny, *options)
-    assert (result.code, "so few steps (1) leaves no step for some of the 2 stages" in result.err) == (2, True)
+    assert (result.code, "A run of 1 step(s) is too short for 2 stages" in result.err) == (2, True)
     assert not (tmp_path / "run").exists()
 
 

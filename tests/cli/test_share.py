@@ -39,7 +39,7 @@ def test_trained_adapter_is_pushed_and_loads_with_plain_peft(qpa, tiny, hub, tmp
     qpa("train", "--output", tmp_path / "run", *tiny)
     env = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
-    command = [sys.executable, "-c", "from qpa_hf.cli import main; main()"]
+    command = [sys.executable, "-c", "from qpa_hf_cli import main; main()"]
 
     def run(*arguments):
         return subprocess.run(arguments, env=env, capture_output=True, text=True)

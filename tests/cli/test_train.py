@@ -72,7 +72,7 @@ def test_finished_run_takes_no_step_more(qpa, tiny, tmp_path):
     first = qpa("train", *options).out
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.suffix != ".png" and path.is_file()}
     again = qpa("train", *options)
-    assert (again.out, "nothing is trained" in again.err) == (first, True)
+    assert (again.out, "nothing is left to train" in again.err) == (first, True)
     assert {path: path.read_bytes() for path in files} == files
 
 
@@ -130,7 +130,15 @@ def test_best_checkpoint_is_found_where_the_run_was_moved_to(qpa, tiny, tmp_path
 
 
 def test_a_checkpoint_cut_off_by_a_full_disk_is_passed_over(tmp_path):
-    for step, state in ((8, "{}"), (10, "{}"), (12, "")):
+    for step, state in ((8, "{}"), (10, "{}"), (12, ""), (14, "{}")):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state, encoding="utf-8")
+    (tmp_path / "checkpoint-14" / "adapter_model.safetensors").write_bytes(b"cut")
     assert run.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+@pytest.mark.parametrize(("rate", "advice"), [(1e-9, "Raise"), (1e-2, None), (10, "Lower")])
+def test_a_run_that_does_not_learn_is_told_once(rate, advice, qpa, tiny, tmp_path):
+    result = qpa("train", "--output", tmp_path, *tiny, "--set", f"training.learning_rate={rate}")
+    assert result.err.count("the loss on the validation text is") == (advice is not None)
+    assert advice is None or f"{advice} `training.learning_rate` ({rate:g})" in result.err

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qpa_hf.demo import __main__ as demo
 from qpa_hf.demo import arms, data
+from qpa_hf.files import locked
 
 MAX_BASE_BYTES = 4_000_000
 
@@ -34,6 +35,11 @@ def test_split_holds_out_text_that_is_not_trained_on():
     for name in data.distinct_topics():
         parts[data.is_held_out(name)] |= data.paragraphs(topics[name])
     assert len(parts[True] & parts[False]) < 0.05 * len(parts[True])
+
+
+def test_tokenizer_has_a_class_that_all_versions_of_transformers_know():
+    settings = json.loads((arms.BASE / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_base_is_small():
@@ -70,6 +76,11 @@ def test_interruption_says_how_to_continue(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="130"):
         demo.main()
     assert "Run the same command again" in capsys.readouterr().out
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    with locked(tmp_path), pytest.raises(SystemExit, match="Another process is at work"):
+        demo.demo(tmp_path, 1, 1, False)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs the extra `plots`")

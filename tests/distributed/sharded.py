@@ -4,15 +4,18 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from helpers import disturb
-from models import build
+from models import VOCABULARY, build
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from trajectory import N_STEPS, TARGETS, distance, loss_of, model_of, optimizer_of, rows
+from transformers import LlamaConfig, LlamaForCausalLM
 from wrapped import accelerator, fsdp_plugin, loop, shard, share, train
 
 from qpa_hf import QPAConfig, initialize_basis, materialize, optimize_angles, refresh_basis
+from qpa_hf.models import bank_of
+from qpa_hf.sharding import gathered
 
 HALF = N_STEPS // 2
 
@@ -77,19 +80,28 @@ def materialized(folder, adapter):
     return {"tensors": max(((found[k] - expected[k]).norm() / (expected[k].norm() + 1e-12)).item() for k in found)}
 
 
-def based():
-    """Find gradient bases for a sharded model, each process on its rows, and compare with one process on all rows."""
+def wide():
+    """Return a model whose layers are large enough for sketches of their gradients."""
+    sizes = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vocab_size": VOCABULARY}
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
+
+
+def based(base, wrap, **settings):
+    """Find gradient bases, each process on its rows, and compare with one process on all rows."""
     from peft import get_peft_model
 
     buffers = []
-    for is_sharded in (True, False):
+    for is_split in (True, False):
         config = QPAConfig(r=4, chunk_size=4, basis="gradient", target_modules=TARGETS, task_type="CAUSAL_LM")
-        model = get_peft_model(build("llama"), config)
-        ids = share(rows(0))[0] if is_sharded else rows(0)
-        initialize_basis(shard(model) if is_sharded else model, [{"input_ids": ids, "labels": ids}])
-        a, u = zip(
-            *model.base_model._banks["default"].basis.views(model.base_model.lora_qpa["default"].basis), strict=True
-        )
+        model = get_peft_model(base(), config)
+        ids = share(rows(0))[0] if is_split else rows(0)
+        if is_split:
+            wrap(model)
+        initialize_basis(model, [{"input_ids": ids, "labels": ids}], **settings)
+        basis = gathered(model.base_model.lora_qpa["default"].basis)
+        a, u = zip(*bank_of(model).pieces.views(basis), strict=True)
         buffers.append([u @ a for u, a in zip(u, a, strict=True)])  # the signs of singular vectors are arbitrary
     return {"bases": max(((x - y).norm() / y.norm()).item() for x, y in zip(*buffers, strict=True))}
 
@@ -167,7 +179,9 @@ def figures(folder, expected):
         "resumed from Accelerate's sharded state": lambda: resumed_with_accelerate(folder, expected),
         "materialized": lambda: materialized(folder, "lora"),
         "materialized, DoRA": lambda: materialized(folder, "dora"),
-        "gradient bases found when sharded": based,
+        "gradient bases found when sharded": lambda: based(lambda: build("llama"), shard),
+        "sketched bases": lambda: based(wide, lambda model: model, exact_bytes=0),
+        "sketched bases found when sharded": lambda: based(wide, shard, exact_bytes=0),
         "evaluated between steps": evaluated,
         "stages under DDP": lambda: staged(is_sharded=False),
         "stages when sharded": lambda: staged(is_sharded=True),

@@ -33,6 +33,8 @@ SHARDED = [
     "materialized",
     "materialized, DoRA",
     "gradient bases found when sharded",
+    "sketched bases",
+    "sketched bases found when sharded",
     "evaluated between steps",
     "stages under DDP",
 ]
@@ -50,10 +52,14 @@ def ranks(tmp_path_factory):
     return launch("ranks.py", tmp_path_factory.mktemp("ranks"))
 
 
-def check(case):
+# Singular vectors of close values turn by more than a sum's rounding: the exact ones of that model are 4e-5 apart.
+WIDER = {"sketched bases": 1e-4, "sketched bases found when sharded": 1e-4}
+
+
+def check(case, bound=BOUND):
     assert "error" not in case, case["error"]
     assert case
-    assert all(value < BOUND for value in case.values()), case
+    assert all(value < bound for value in case.values()), case
 
 
 def test_every_case_is_listed(ranks):
@@ -70,7 +76,7 @@ def test_gradients_and_parameters_are_those_of_one_process(ranks, name, rank):
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("name", SHARDED)
 def test_sharded_model_is_handled_as_a_whole_one(ranks, name, rank):
-    check(ranks[rank]["sharded"][name])
+    check(ranks[rank]["sharded"][name], WIDER.get(name, BOUND))
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -6,7 +6,7 @@ from models import VOCABULARY, inputs
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
-from qpa_hf import QPAConfig, materialize
+from qpa_hf import QPAConfig, initialize_basis, materialize
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes, which quantises the base, is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of bitsandbytes and its casts
@@ -25,6 +25,16 @@ def load(request, tmp_path):
     quantisation = BitsAndBytesConfig(**SETTINGS[request.param])
     settings = {"quantization_config": quantisation, "device_map": "cpu"}
     return lambda: AutoModelForCausalLM.from_pretrained(tmp_path / "base", **settings)
+
+
+@pytest.mark.parametrize("exact_bytes", [0, 2**29], ids=["sketched", "whole"])
+def test_quantised_base_has_gradient_bases(load, exact_bytes):
+    config = {"r": 4, "target_modules": ["q_proj", "down_proj"], "chunk_size": 32, "task_type": "CAUSAL_LM"}
+    model = get_peft_model(load(), QPAConfig(basis="gradient", **config))
+    ids = inputs("llama")["input_ids"]
+    initialize_basis(model, [{"input_ids": ids, "labels": ids}], exact_bytes=exact_bytes)
+    assert model.base_model.lora_qpa["default"].basis.isfinite().all()
+    assert model(input_ids=ids).logits.isfinite().all()
 
 
 def test_quantised_base_trains_and_materializes(load, tmp_path):

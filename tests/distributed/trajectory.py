@@ -5,7 +5,7 @@ from helpers import adapted
 from models import VOCABULARY
 from torch.nn import functional as F
 
-from qpa_hf.tuner.sharding import whole
+from qpa_hf.sharding import gathered
 
 N_STEPS = 4
 ROWS = 4  # of each step, over all processes together
@@ -40,8 +40,8 @@ def loss_of(model, ids):
 def seen(model):
     """Return the whole gradients and parameters of what is trained, by the parameters' names."""
     trained = {n.removeprefix("module."): p for n, p in model.named_parameters() if p.requires_grad}
-    gradients = {n: whole(p.grad).clone() for n, p in trained.items()}
-    return {"gradients": gradients, "parameters": {n: whole(p.detach()).clone() for n, p in trained.items()}}
+    gradients = {n: gathered(p.grad).clone() for n, p in trained.items()}
+    return {"gradients": gradients, "parameters": {n: gathered(p.detach()).clone() for n, p in trained.items()}}
 
 
 def alone(adapter):

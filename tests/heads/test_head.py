@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from qpa_hf.circuit.noise import find_snapshot
 from qpa_hf.heads import HeadSettings, QuantumHead
 from qpa_hf.heads.circuit import MeasuredCircuit
 from qpa_hf.heads.errors import PauliErrors, confuse
 from qpa_hf.heads.head import SIMULATED_TOGETHER
+from qpa_hf.measurement.noise import find_snapshot
 from qpa_hf.model_cards import Result, RunRecord
 
 SMALL = {"n_qubits": 4, "n_layers": 2}
@@ -46,7 +46,7 @@ def test_bad_settings_are_refused(settings, message):
 
 
 def test_an_unknown_setting_is_refused():
-    with pytest.raises(TypeError, match="'n_qbits' is no setting of a head"):
+    with pytest.raises(TypeError, match="'n_qbits' is not a setting of a head"):
         QuantumHead(12, n_qbits=4)
 
 

@@ -75,7 +75,7 @@ def test_scikit_learns_own_checks_pass():
 
 
 BAD = {
-    "one class": ({}, ["a", "a", "a", "a"], "All labels are of one class, a"),
+    "one class": ({}, ["a", "a", "a", "a"], "All labels belong to one class, a"),
     "no epochs": ({"n_epochs": 0}, ["a", "b", "a", "b"], "`n_epochs`=0 is not allowed"),
     "half a batch": ({"batch_size": 8.5}, ["a", "b", "a", "b"], "`batch_size`=8.5 is not allowed"),
     "settings of the head": ({"n_encoders": 4}, ["a", "b", "a", "b"], "4 encoders give 4 latent values"),

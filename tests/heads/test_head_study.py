@@ -1,14 +1,13 @@
 """The heads' study in miniature: its splits, its resumption, its report."""
 
-import json
-
 import pytest
 import torch
 
+from benchmarks.harness.protocol import Protocol
 from benchmarks.heads import report, study
-from benchmarks.heads.arms import ARMS, FROZEN, LOGISTIC, Arm, n_trained
+from benchmarks.heads.arms import ARMS, FROZEN, LOGISTIC, Classifier, n_trained
 from benchmarks.heads.embeddings import Sentences
-from benchmarks.heads.study import Budget, Data, Part, Study
+from benchmarks.heads.study import Budget, Data, Heads, Part
 
 PAIR = (FROZEN, LOGISTIC)
 
@@ -37,6 +36,12 @@ def small(monkeypatch):
     return Data.split(sentences(100), sentences(30))
 
 
+def run(data, folder, n_seeds):
+    """Run the study in a folder; return its file's content."""
+    heads = Heads(data)
+    return Protocol(tuple(heads.arms), (), n_seeds, folder / "runs").run(heads, folder / "heads.json")
+
+
 def test_parts_of_the_data_share_no_sentence(small):
     together = torch.cat((small.pool.embeddings, small.development.embeddings))
     assert len(together) == len(together.unique(dim=0)) == 100
@@ -52,32 +57,36 @@ def test_seeds_draw_other_training_sentences(small):
 
 
 def test_hyperparameters_are_chosen_without_the_test_sentences(small, tmp_path):
-    rows = list(Study(small, tmp_path, 2).run())
-    assert all(("test" in row) == (row["purpose"] == "final") for row in rows)
-    assert {row["part"] for row in rows if row["purpose"] == "tuning"} == {"4 per class", "40"}
+    found = run(small, tmp_path, 2)
+    assert all(("test" in row) == (row["purpose"] == "final") for row in found["runs"])
+    tuned = {found["arms"][row["arm"]]["part"] for row in found["runs"] if row["purpose"] == "tuning"}
+    assert tuned == {"4 per class", "40"}
 
 
 def test_an_interrupted_study_repeats_no_run(small, tmp_path, monkeypatch):
-    first = list(Study(small, tmp_path, 2).run())
-    monkeypatch.setattr(study, "_fit", None)
-    assert list(Study(small, tmp_path, 2).run()) == first
+    first = run(small, tmp_path, 2)
+    monkeypatch.setattr(Heads, "run", None)
+    assert run(small, tmp_path, 2) == first
 
 
 def test_the_report_pairs_differences_by_seed(small, tmp_path):
-    path = tmp_path / "heads.json"
-    rows = list(Study(small, tmp_path / "runs", 3).run())
-    report.write_runs(rows, small.sizes, path)
-    written = report.write(path)
-    found = report.results(json.loads(path.read_text())["runs"])["40"]
-    mean, _ = found[0].minus(found[1])
-    assert mean == pytest.approx(found[0].mean - found[1].mean)
+    content = run(small, tmp_path, 3)
+    written = report.write(tmp_path / "heads.json")
+    found = report.by_part(content)["40"].results
+    assert found[0].minus(found[1]).mean == pytest.approx(found[0].mean - found[1].mean)
     assert all(file.stat().st_size > 0 for file in written)
+
+
+def test_one_run_of_an_arm_without_chance_stands_beside_all_seeds_of_the_others(small, tmp_path):
+    found = report.by_part(run(small, tmp_path, 3))["all"].by_name()
+    assert found[FROZEN].losses.keys() == found[LOGISTIC].losses.keys()
+    assert len(set(found[LOGISTIC].losses.values())) == 1
 
 
 def test_trained_numbers_are_counted_for_all_kinds_of_arms(small):
     x, y = small.pool.embeddings.numpy(), small.pool.labels.numpy()
 
-    def count(arm: Arm):
+    def count(arm: Classifier):
         return n_trained(arm.make(arm.grid[0], 0, Budget(1, 50), {**arm.settings}).fit(x, y))
 
     assert count(ARMS[FROZEN]) == 4

@@ -11,12 +11,14 @@ import tiny
 import torch
 from transformers import AutoTokenizer, BertModel
 
-from benchmarks.quality import merged, report, runs, verdicts
+from benchmarks.harness import results, runs
+from benchmarks.harness.protocol import Protocol, beyond, choose
+from benchmarks.harness.summary import summarize
+from benchmarks.quality import report, study, verdicts
 from benchmarks.quality.__main__ import bench
 from benchmarks.quality.arms import ARMS, BASE, LORA, QUICK
-from benchmarks.quality.protocol import Protocol, beyond, choose
 from benchmarks.quality.sst2 import _load
-from benchmarks.quality.summary import summarize
+from benchmarks.quality.study import CROSS_ENTROPY, Adapters
 
 PAIR = ("LoRA r=1", "QPA chunk 96")
 RATES = (1e-3, 1e-2)
@@ -29,14 +31,14 @@ def task(tmp_path_factory):
 
 
 def protocol(folder, arms=PAIR):
-    return Protocol(arms, RATES, is_open=False, n_seeds=2, n_jobs=1, device="cpu", folder=folder)
+    return Protocol(arms, RATES, n_seeds=2, folder=folder)
 
 
 @pytest.fixture(scope="module")
 def done(task, tmp_path_factory):
     """A finished bench: its folder and what it returned."""
     folder = tmp_path_factory.mktemp("done")
-    return folder, protocol(folder / "runs").run(task, folder / "quality_sst2.json")
+    return folder, protocol(folder / "runs").run(Adapters(task), folder / "quality_sst2.json")
 
 
 @pytest.fixture
@@ -53,8 +55,8 @@ def fits(monkeypatch):
             raise KeyboardInterrupt
         return fit(*args)
 
-    fit = runs.fit
-    monkeypatch.setattr(runs, "fit", counted)
+    fit = study.fit
+    monkeypatch.setattr(study, "fit", counted)
     return Fits
 
 
@@ -80,12 +82,12 @@ def test_run_says_what_it_was_run_on(done):
     assert len(files) == N_RUNS
     for path in files:
         row = json.loads(path.read_text(encoding="utf-8"))
-        assert {"config", "environment", "timestamp", "n_trainable", "seconds", "digest"} <= row.keys()
+        assert {"environment", "timestamp", "n_trainable", "seconds", "digest"} <= row.keys()
         assert {"commit", "versions", "machine"} <= row["environment"].keys()
 
 
 def test_same_run_gives_the_same_numbers(task, done, tmp_path):
-    again = protocol(tmp_path / "runs").run(task, tmp_path / "quality_sst2.json")
+    again = protocol(tmp_path / "runs").run(Adapters(task), tmp_path / "quality_sst2.json")
     for one, other in zip(done[1]["runs"], again["runs"], strict=True):
         assert one["development"] == other["development"]
         assert one.get("test") == other.get("test")
@@ -94,21 +96,21 @@ def test_same_run_gives_the_same_numbers(task, done, tmp_path):
 def test_interrupted_bench_goes_on_where_it_stopped(task, tmp_path, fits):
     fits.stop_at = 4
     with pytest.raises(KeyboardInterrupt):
-        protocol(tmp_path).run(task, tmp_path / "quality_sst2.json")
-    protocol(tmp_path).run(task, tmp_path / "quality_sst2.json")
+        protocol(tmp_path).run(Adapters(task), tmp_path / "quality_sst2.json")
+    protocol(tmp_path).run(Adapters(task), tmp_path / "quality_sst2.json")
     assert fits.n == N_RUNS + 1
 
 
 def test_merged_file_alone_is_enough_to_run_nothing_again(task, done, tmp_path, fits):
     shutil.copy(done[0] / "quality_sst2.json", tmp_path)
-    again = protocol(tmp_path / "elsewhere").run(task, tmp_path / "quality_sst2.json")
+    again = protocol(tmp_path / "elsewhere").run(Adapters(task), tmp_path / "quality_sst2.json")
     assert fits.n == 0
     assert again == done[1]
 
 
 def test_results_of_other_arms_are_kept(task, done, tmp_path):
     shutil.copy(done[0] / "quality_sst2.json", tmp_path)
-    found = protocol(tmp_path / "runs", ("frozen base",)).run(task, tmp_path / "quality_sst2.json")
+    found = protocol(tmp_path / "runs", ("frozen base",)).run(Adapters(task), tmp_path / "quality_sst2.json")
     assert set(found["arms"]) == {*PAIR, "frozen base"}
 
 
@@ -116,12 +118,12 @@ def test_results_that_do_not_compare_are_refused(task, done, tmp_path):
     shutil.copy(done[0] / "quality_sst2.json", tmp_path)
     other = dataclasses.replace(protocol(tmp_path / "runs"), rates=(1e-3,))
     with pytest.raises(FileExistsError, match=r"has results with other protocol \(rates\), which do not compare"):
-        other.run(task, tmp_path / "quality_sst2.json")
+        other.run(Adapters(task), tmp_path / "quality_sst2.json")
 
 
 def test_failed_arm_is_recorded_with_its_reason(tmp_path):
     task = tiny.wikitext(tmp_path, "head")
-    found = protocol(tmp_path, ("LN tuning", "LoRA r=1")).run(task, tmp_path / "quality_wikitext.json")
+    found = protocol(tmp_path, ("LN tuning", "LoRA r=1")).run(Adapters(task), tmp_path / "quality_wikitext.json")
     assert "there is no normalisation" in found["arms"]["LN tuning"]["failed"]
     assert {row["arm"] for row in found["runs"]} == {"LoRA r=1"}
 
@@ -132,7 +134,7 @@ def test_run_whose_gradient_overflows_has_diverged(task, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", overflowing)
     once = dataclasses.replace(protocol(tmp_path, ("QPA paper 256",)), rates=(1e-3,), n_seeds=1)
-    found = once.run(task, tmp_path / "quality_sst2.json")
+    found = once.run(Adapters(task), tmp_path / "quality_sst2.json")
     assert ["A trained number is not finite" in row.get("diverged", "") for row in found["runs"]] == [True, True]
 
 
@@ -141,7 +143,7 @@ def test_a_final_run_that_diverges_is_reported(seed, done, tmp_path):
     found = copy.deepcopy(done[1])
     lost = next(row for row in found["runs"] if (row["purpose"], row["seed"]) == ("final", seed))
     row = {name: lost[name] for name in runs.KEY} | {"diverged": "so it is"}
-    found["runs"][found["runs"].index(lost)] = row | dict.fromkeys(runs.PARTS["final"], {"cross_entropy": None})
+    found["runs"][found["runs"].index(lost)] = row
     assert f"{lost['arm']} diverged in 1 of 2 runs." in verdicts.sentences(summarize(found))
     report.write(found, tmp_path / "quality_sst2.json")
 
@@ -151,7 +153,7 @@ def test_run_that_diverges_is_never_chosen():
         {"rate": 0.1, "development": {"cross_entropy": None}},
         {"rate": 0.3, "development": {"cross_entropy": 2.0}},
     ]
-    assert choose(rows) == 0.3
+    assert choose([rows[0] | {"diverged": "so it is"}, rows[1]], CROSS_ENTROPY) == 0.3
 
 
 @pytest.mark.parametrize(
@@ -166,24 +168,22 @@ def test_run_that_diverges_is_never_chosen():
 )
 def test_rates_go_on_beyond_an_end_that_is_best(losses, next_one):
     rows = [{"rate": rate, "development": {"cross_entropy": loss}} for rate, loss in losses.items()]
-    assert beyond(rows) == next_one
+    assert beyond(rows, CROSS_ENTROPY) == next_one
 
 
 def test_arm_that_is_best_at_an_end_tries_other_rates(task, tmp_path):
     low = dataclasses.replace(protocol(tmp_path, PAIR[:1]), rates=(1e-7, 3e-7), is_open=True, n_seeds=1)
-    found = low.run(task, tmp_path / "quality_sst2.json")["runs"]
+    found = low.run(Adapters(task), tmp_path / "quality_sst2.json")["runs"]
     assert len({row["rate"] for row in found if row["purpose"] == "tuning"}) > 2
 
 
 def test_report_has_table_sentences_and_picture(done):
     path = done[0] / "quality_sst2.json"
-    written = report.write(merged.read(path), path)
-    assert {one.suffix for one in written} == {".json", ".md", ".png"}
+    written = report.write(results.read(path), path)
+    assert {one.suffix for one in written} == {".md", ".png"}
     text = path.with_suffix(".md").read_text(encoding="utf-8")
     assert all(f"{arm}" in text for arm in PAIR)
-    summary = json.loads((done[0] / "quality_sst2_summary.json").read_text(encoding="utf-8"))
-    assert [row["n_seeds"] for row in summary["rows"]] == [2, 2]
-    assert summary["sentences"]
+    assert "over 2 seeds" in text
 
 
 def test_batches_of_a_seed_are_the_same_for_all_and_have_each_sentence_once(task):
@@ -213,7 +213,7 @@ OF_EACH_KIND = [next(name for name, arm in ARMS.items() if arm.family == family)
 @pytest.mark.parametrize("arm", [*OF_EACH_KIND, "IA3", "MiCA r=1"])
 def test_arms_train_on_both_kinds_of_task(task, tmp_path, arm):
     for one in (task, tiny.wikitext(tmp_path, "all")):
-        row = runs.execute(runs.Job(one, arm, "final", 1e-3, 1, "cpu", tmp_path))
+        row = runs.execute(runs.Job(Adapters(one), arm, "final", 1e-3, 1, tmp_path))
         assert "failed" not in row
         assert row["n_trainable"] > 0
 
@@ -225,7 +225,7 @@ def test_named_arms_exist():
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_has_a_configuration_for_the_small_encoder(name, task):
     try:
-        ARMS[name].config(task.targets, 0)
+        ARMS[name].make(task.targets, 0)
     except ImportError as error:
         pytest.skip(str(error))  # a method of PEFT's that needs a library of the extra `quality`
 

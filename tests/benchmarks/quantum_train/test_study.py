@@ -4,12 +4,16 @@ import dataclasses
 
 import pytest
 
-from benchmarks.quantum_train import protocol, report
-from benchmarks.quantum_train.__main__ import study
+from benchmarks.harness.protocol import Protocol
+from benchmarks.harness.report import Writing
+from benchmarks.harness.study import Measure
+from benchmarks.harness.summary import summarize
+from benchmarks.quantum_train import report
+from benchmarks.quantum_train.__main__ import TUNING_SEED, study
 from benchmarks.quantum_train.arms import ARMS, DIRECT
 from benchmarks.quantum_train.digits import Digits
-from benchmarks.quantum_train.protocol import TUNING_SEED, Protocol, loss
-from benchmarks.quantum_train.report import Writing, sentences
+from benchmarks.quantum_train.report import sentences
+from benchmarks.quantum_train.study import Networks
 from qpa_hf.plots import is_available
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'qpa-hf[quantum-train]'")
@@ -17,7 +21,14 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip instal
 TASK = Digits(n_steps=2)
 PAIR = ("chunk 64", "chunk 64, random")
 RATES = (1e-3, 1e-2)
-STUDY = Protocol(PAIR, RATES, n_seeds=3)
+
+
+def run(folder, task=TASK):
+    """Run the study in a folder."""
+    protocol = Protocol(PAIR, RATES, 3, folder / "runs", tuning_seeds=(TUNING_SEED,))
+    return protocol.run(Networks(task), folder / "quantum_train_digits.json")
+
+
 N_RUNS = len(PAIR) * (len(RATES) + 3)
 
 
@@ -25,7 +36,7 @@ N_RUNS = len(PAIR) * (len(RATES) + 3)
 def done(tmp_path_factory):
     """A finished study: its folder and the file's content."""
     folder = tmp_path_factory.mktemp("done")
-    return folder, STUDY.run(TASK, folder / "quantum_train_digits.json")
+    return folder, run(folder)
 
 
 @pytest.fixture
@@ -36,28 +47,28 @@ def counted(monkeypatch):
         n = 0
         stop_at = None
 
-    def execute(*args):
+    def counting(*args):
         Counted.n += 1
         if Counted.n == Counted.stop_at:
             raise KeyboardInterrupt
         return original(*args)
 
-    original = protocol.execute
-    monkeypatch.setattr(protocol, "execute", execute)
+    original = Networks.run
+    monkeypatch.setattr(Networks, "run", counting)
     return Counted
 
 
 def test_every_arm_is_tuned_on_one_part_and_reported_on_the_other(done):
-    found = [(row["arm"], row["part"], row["seed"]) for row in done[1]["runs"]]
-    tuning = [(arm, "development", TUNING_SEED) for arm in PAIR for _ in RATES]
-    assert sorted(found) == sorted(tuning + [(arm, "test", seed) for arm in PAIR for seed in (1, 2, 3)])
+    found = [(row["arm"], "test" in row, "development" in row, row["seed"]) for row in done[1]["runs"]]
+    tuning = [(arm, False, True, TUNING_SEED) for arm in PAIR for _ in RATES]
+    assert sorted(found) == sorted(tuning + [(arm, True, False, seed) for arm in PAIR for seed in (1, 2, 3)])
 
 
 def test_reported_rate_is_the_best_on_the_development_part(done):
     for arm in PAIR:
         rows = [row for row in done[1]["runs"] if row["arm"] == arm]
-        tuned = {row["rate"]: row["loss"] for row in rows if row["part"] == "development"}
-        assert {row["rate"] for row in rows if row["part"] == "test"} == {min(tuned, key=tuned.get)}
+        tuned = {row["rate"]: row["development"]["loss"] for row in rows if row["purpose"] == "tuning"}
+        assert {row["rate"] for row in rows if row["purpose"] == "final"} == {min(tuned, key=tuned.get)}
 
 
 def test_file_says_what_it_was_run_on(done):
@@ -66,36 +77,38 @@ def test_file_says_what_it_was_run_on(done):
 
 
 def test_same_run_gives_the_same_numbers(done, tmp_path):
-    again = STUDY.run(TASK, tmp_path / "again.json")
+    again = run(tmp_path)
     for one, other in zip(done[1]["runs"], again["runs"], strict=True):
-        assert (one["loss"], one["accuracy"]) == (other["loss"], other["accuracy"])
+        assert [one.get(part) for part in ("development", "test")] == [other.get(p) for p in ("development", "test")]
 
 
 def test_interrupted_study_goes_on_where_it_stopped(tmp_path, counted):
     counted.stop_at = 4
     with pytest.raises(KeyboardInterrupt):
-        STUDY.run(TASK, tmp_path / "study.json")
-    STUDY.run(TASK, tmp_path / "study.json")
-    STUDY.run(TASK, tmp_path / "study.json")
+        run(tmp_path)
+    run(tmp_path)
+    run(tmp_path)
     assert counted.n == N_RUNS + 1
 
 
 def test_runs_of_an_arm_that_meant_something_else_are_done_anew(tmp_path, counted, monkeypatch):
-    STUDY.run(TASK, tmp_path / "study.json")
+    run(tmp_path)
     monkeypatch.setitem(ARMS, PAIR[1], ARMS["chunk 64, frozen"])
-    found = STUDY.run(TASK, tmp_path / "study.json")
+    found = run(tmp_path)
     assert counted.n == N_RUNS * 3 // 2
     assert len(found["runs"]) == N_RUNS
 
 
 def test_results_of_other_settings_are_refused(tmp_path):
-    STUDY.run(TASK, tmp_path / "study.json")
+    run(tmp_path)
     with pytest.raises(FileExistsError, match=r"has results with other settings \(n_steps\), which do not compare"):
-        STUDY.run(dataclasses.replace(TASK, n_steps=3), tmp_path / "study.json")
+        run(tmp_path, dataclasses.replace(TASK, n_steps=3))
 
 
 def test_rate_of_a_run_that_diverges_is_never_chosen():
-    assert loss({"diverged": "The loss is nan at step 3."}) > loss({"loss": 1e9})
+    measure = Networks(TASK).measure
+    diverged = {"diverged": "The loss is nan at step 3."}
+    assert measure.score(diverged) > measure.score({"development": {"loss": 1e9}})
 
 
 def test_report_has_a_table_the_gaps_and_a_picture(done):
@@ -110,33 +123,33 @@ def accuracies(is_higher_better, ours, control):
     """A file's content with two arms and three seeds."""
     arms = dict.fromkeys(PAIR, {"family": "chunks", "control_of": None})
     runs = [
-        {"arm": arm, "part": "test", "rate": 0.1, "seed": seed, "n_trainable": 9, "seconds": 1, "value": value + seed}
+        {"arm": arm, "purpose": "final", "rate": 0.1, "seed": seed, "n_trainable": 9, "seconds": 1}
+        | {"test": {"value": value + seed}}
         for arm, value in zip(PAIR, (ours, control), strict=True)
         for seed in range(3)
     ]
-    tuning = [dict(runs[0], arm=arm, part="development", seed=9, loss=1.0) for arm in PAIR]
     return {
         "task": "none",
         "measure": {"name": "value", "unit": "steps", "is_higher_better": is_higher_better},
         "protocol": {"rates": [0.1]},
         "arms": arms | {PAIR[1]: {"family": "control", "control_of": PAIR[0]}},
-        "runs": runs + tuning,
+        "runs": runs,
     }
 
 
 @pytest.mark.parametrize(
     ("is_higher_better", "ours", "control", "verdict"),
     [
-        (True, 30, 20, "+10.0 [+10.0, +10.0] steps, better"),
-        (True, 20, 30, "-10.0 [-10.0, -10.0] steps, worse"),
-        (False, 30, 20, "+10.0 [+10.0, +10.0] steps, worse"),
-        (False, 20, 30, "-10.0 [-10.0, -10.0] steps, better"),
-        (True, 20, 20, "+0.0 [+0.0, +0.0] steps, no difference is shown"),
+        (True, 30, 20, "+10.0 steps, p = 0, better"),
+        (True, 20, 30, "-10.0 steps, p = 0, worse"),
+        (False, 30, 20, "+10.0 steps, p = 0, worse"),
+        (False, 20, 30, "-10.0 steps, p = 0, better"),
+        (True, 20, 20, "+0.0 steps, p = 1, no difference is shown"),
     ],
 )
 def test_gap_has_the_sign_that_a_reader_expects(is_higher_better, ours, control, verdict):
     found = accuracies(is_higher_better, ours, control)
-    (line,) = sentences(report.summarize(found), Writing(found["measure"]))
+    (line,) = sentences(summarize(found), Writing(Measure(**found["measure"])))
     assert line == f"chunk 64 (9) minus chunk 64, random (9): {verdict}."
 
 

@@ -51,18 +51,18 @@ def test_whole_network_learns(task):
 
 @pytest.mark.parametrize("name", ARMS)
 def test_planned_numbers_are_those_that_are_trained(task, name):
-    plan = ARMS[name].plan(task)
+    plan = ARMS[name].make(task)
     assert plan.n_trainable(task) == sum(p.numel() for p in plan.model(task, 1).parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("name", [name for name in ARMS if name.startswith(("smaller", "subspace"))])
 def test_arms_of_equal_size_are_of_nearly_equal_size(task, name):
-    like = ARMS[ARMS[name].control_of].plan(task).n_trainable(task)
-    assert ARMS[name].plan(task).n_trainable(task) == pytest.approx(like, rel=0.08)
+    like = ARMS[ARMS[name].control_of].make(task).n_trainable(task)
+    assert ARMS[name].make(task).n_trainable(task) == pytest.approx(like, rel=0.08)
 
 
 def test_whole_network_is_trained_directly(task):
-    assert ARMS[DIRECT].plan(task).settings is None
+    assert ARMS[DIRECT].make(task).settings is None
 
 
 def test_every_digit_is_in_one_part():
@@ -112,6 +112,6 @@ def test_advantages_are_returns_to_go_less_the_mean_of_those_still_playing():
 def test_example_ends_with_a_plain_network(tmp_path, monkeypatch, capsys):
     require("digits")
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "quantum_train.py"))
+    runpy.run_path(str(Path(__file__).parents[3] / "examples" / "quantum_train.py"))
     assert "960 numbers are trained" in capsys.readouterr().out
     assert {name.split(".")[0] for name in torch.load(tmp_path / "digits.pt")} == {"0", "3", "7"}
