@@ -38,7 +38,9 @@ def launch(script: str, folder: Path) -> list[dict[str, Any]]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS / "distributed")])}
     environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [*start, str(TESTS / "distributed" / script), str(folder)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    run = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False, env=environment
+    )
     if run.returncode:
         raise RuntimeError(f"`torchrun {script}` ended with {run.returncode}:\n{run.stderr}")
     ranks = [json.loads((folder / f"rank-{i}.json").read_text(encoding="utf-8")) for i in range(N_PROCESSES)]

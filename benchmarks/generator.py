@@ -25,7 +25,7 @@ from benchmarks.measure import (
 from benchmarks.record import Target, worst
 from benchmarks.simulators import SIMULATORS, TORCHQUANTUM
 from qpa_hf import QPAConfig
-from qpa_hf.tuner.slots import Slot, build_bank
+from qpa_hf.tuners.qpa.slots import Slot, build_bank
 
 CHUNK_SIZES = (256, 512, 1024, 2048, 4096, 8192)
 GPT2 = [(768, 50257)]  # lm_head, inputs and outputs
@@ -61,7 +61,7 @@ def settings(kind: str, chunk_size: int, **kwargs: Any) -> QPAConfig:
 def make(config: QPAConfig, slots: list[Slot], device: str) -> Run:
     """Return a call that generates every slot and takes all trainable numbers' gradients from given slot gradients."""
     bank = build_bank(config, slots)
-    parameters = list(bank.generator.to(device).parameters())
+    parameters = list(bank.generator.to(device).trained().values())
     rng = torch.Generator().manual_seed(SEED)
     grads = [torch.empty(slot.shape).uniform_(-1, 1, generator=rng).to(device) for slot in slots]
 

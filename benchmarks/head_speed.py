@@ -15,7 +15,7 @@ from benchmarks import record
 from benchmarks.measure import SEED, check_agreement, medians, paired_ratio, take_turns
 from benchmarks.record import Target, worst
 from benchmarks.simulators import TORCHQUANTUM, Simulator
-from qpa_hf.circuit.torchquantum import load_torchquantum
+from qpa_hf.circuit.simulators.torchquantum import load_torchquantum
 from qpa_hf.heads import QuantumHead
 from qpa_hf.heads.blocks import layer_blocks
 from qpa_hf.heads.head import ANGLE_SCALE

@@ -19,7 +19,8 @@ from benchmarks.measure import SEED, Run, check_agreement, medians, paired_ratio
 from benchmarks.record import Target, worst
 from benchmarks.step import make_step
 from qpa_hf import QPAConfig
-from qpa_hf.circuit import ANSATZE, Measurement, angles_shape, measured
+from qpa_hf.circuit import ANSATZE, angles_shape
+from qpa_hf.measurement import Measurement, measure
 
 SHOTS = "20x"  # Appendix G of https://huggingface.co/papers/2410.09846
 STEP_BOUND, SHIFT_BOUND = 1.2, 25
@@ -77,7 +78,7 @@ def steps(name: str, base: Any, options: argparse.Namespace) -> Row:
 def _generate(model: Any) -> Run:
     """Return the generator's forward and backward pass, with other shots each time."""
     generator = model.base_model.lora_qpa["default"]
-    parameters = list(generator.parameters())
+    parameters = list(generator.trained().values())
     weights = torch.randn(generator.spec.n_values, generator=torch.Generator().manual_seed(SEED))
     weights = weights.to(generator.device)
 
@@ -97,7 +98,7 @@ def shifts(ansatz: str, n_qubits: int, options: argparse.Namespace) -> Row:
     draw = torch.tensor(0, device=options.device)
 
     def gradient(how: Measurement) -> Run:
-        return lambda: torch.autograd.grad(measured(angles, how, draw), angles, weights)[0]
+        return lambda: torch.autograd.grad(measure(angles, how, draw), angles, weights)[0]
 
     runs = {
         EXACT: gradient(Measurement(ansatz)),

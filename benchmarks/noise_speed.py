@@ -14,8 +14,15 @@ from benchmarks import record
 from benchmarks.measure import SEED, Run, medians, paired_ratio, take_turns
 from benchmarks.record import Target, worst
 from qpa_hf.circuit import ANSATZE, angles_shape
-from qpa_hf.circuit.noise import DEVICES, aer_probabilities, find_snapshot, noisy_probabilities
-from qpa_hf.circuit.noise.aer import aer_simulator, fake_backend, import_aer, qiskit_circuit, transpile_circuits
+from qpa_hf.measurement.device.aer import (
+    aer_probabilities,
+    aer_simulator,
+    fake_backend,
+    import_aer,
+    qiskit_circuit,
+    transpile_circuits,
+)
+from qpa_hf.measurement.noise import DEVICES, find_snapshot, noisy_probabilities
 
 DEPTH, TARGET_QUBITS = 8, 7
 FASTER, TOTAL_VARIATION = 100, 0.03  # to reach

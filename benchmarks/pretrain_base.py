@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import re
-import shutil
 import sys
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -32,6 +31,7 @@ from transformers import (
     set_seed,
 )
 
+from qpa_hf.files import unfinished
 from qpa_hf.training.run import last_checkpoint
 
 END_OF_TEXT = "<|endoftext|>"
@@ -133,20 +133,21 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> G
 
 def export(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, record: dict, output: Path) -> None:
     """Write a float16 copy of the model, the tokenizer and the record, each file replaced in one move."""
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     half = copy.deepcopy(model).half()
     half.config.use_cache = True  # Trainer switches it off, and the saved configuration would keep that
-    half.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    compact = json.loads((partial / "tokenizer.json").read_text(encoding="utf-8"))
-    (partial / "tokenizer.json").write_text(json.dumps(compact, ensure_ascii=False), encoding="utf-8")
-    (partial / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    output.mkdir(parents=True, exist_ok=True)
-    for path in partial.iterdir():
-        path.chmod(0o644)  # safetensors writes files that only their owner can read
-        path.replace(output / path.name)
-    partial.rmdir()
+    with unfinished(output) as partial:
+        half.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        compact = json.loads((partial / "tokenizer.json").read_text(encoding="utf-8"))
+        (partial / "tokenizer.json").write_text(json.dumps(compact, ensure_ascii=False), encoding="utf-8")
+        settings = json.loads((partial / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # transformers 5 writes a name that 4.57 does not know
+        (partial / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (partial / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        output.mkdir(parents=True, exist_ok=True)
+        for path in partial.iterdir():
+            path.chmod(0o644)  # safetensors writes files that only their owner can read
+            path.replace(output / path.name)
 
 
 class ExportAtCheckpoint(TrainerCallback):

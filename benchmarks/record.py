@@ -103,7 +103,9 @@ def versions() -> dict[str, str]:
 
 def _git(*arguments: str) -> str:
     command = ["git", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    found = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=Path(__file__).parent
+    )
     return found.stdout.strip()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Run
-from qpa_hf.circuit import ANSATZE, grouped, probabilities
-from qpa_hf.circuit.fused import fused
-from qpa_hf.circuit.torchquantum import torchquantum_probabilities
-
-simulation = importlib.import_module("qpa_hf.circuit.probabilities")  # the package's attribute is the function
+from qpa_hf.circuit import ANSATZE, probabilities, simulators
 
 
 def _gates(angles: Any, ansatz: str) -> Iterator[tuple[str, int, Any]]:
@@ -34,46 +30,44 @@ def _gates(angles: Any, ansatz: str) -> Iterator[tuple[str, int, Any]]:
         yield from (("cnot", qubit, None) for qubit in range(n_qubits - 1))
 
 
-def ours(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
+def _named(simulator: str | None, angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     leaf = angles.clone().requires_grad_()
-    return lambda: torch.autograd.grad(probabilities(leaf, ansatz), leaf, weights)[0]
+    return lambda: torch.autograd.grad(probabilities(leaf, ansatz, simulator=simulator), leaf, weights)[0]
+
+
+def _first_able(names: Sequence[str], angles: Tensor, ansatz: str) -> str:
+    """Return the first of our simulators that can, among some of them."""
+    n_qubits, pattern = angles.shape[-1], ANSATZE[ansatz]
+    return next(
+        one.name
+        for name in names
+        for one in simulators.SIMULATORS
+        if one.name == name and one.can(pattern, n_qubits, 1, angles.device)
+    )
+
+
+def ours(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
+    return _named(None, angles, weights, ansatz)
 
 
 def ours_forward(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     return lambda: probabilities(angles, ansatz)
 
 
-def _otherwise(name: str, other: Any, run: Run) -> Run:
-    """Return a call in which the package's choice of a form is another one."""
-
-    def changed() -> Any:
-        kept = getattr(simulation, name)
-        setattr(simulation, name, other)
-        try:
-            return run()
-        finally:
-            setattr(simulation, name, kept)
-
-    return changed
-
-
 def in_torch(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     """Ours as it is where Numba is not installed."""
-    return _otherwise("fused", lambda *_: None, ours(angles, weights, ansatz))
+    in_torch_alone = [one.name for one in simulators.SIMULATORS if one.compiler is None and one.is_automatic]
+    return _named(_first_able(in_torch_alone, angles, ansatz), angles, weights, ansatz)
 
 
 def general(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
-    """Our path that takes any ansatz, without the forms made for one; complex where the ansatz is."""
-    compiled, form = fused("numba", "qpa_hf.circuit.compiled"), grouped
-    if compiled is not None and angles.device.type == "cpu" and angles.shape[-1] <= compiled.MAX_QUBITS:
-        form = compiled.gates
-    return _otherwise("_simulator", lambda *_: form, ours(angles, weights, ansatz))
+    """Our path that takes all of these ansätze, without the forms made for one; complex where the ansatz is."""
+    return _named(_first_able(("numba_gates", "torch_grouped"), angles, ansatz), angles, weights, ansatz)
 
 
 def torchquantum(angles: Tensor, weights: Tensor, ansatz: str) -> Run:
     """TorchQuantum gate by gate, as `QPAConfig(backend="torchquantum")` runs it, differentiated by torch."""
-    leaf = angles.clone().requires_grad_()
-    return lambda: torch.autograd.grad(torchquantum_probabilities(leaf, ansatz), leaf, weights)[0]
+    return _named("torchquantum", angles, weights, ansatz)
 
 
 def _apply_pennylane(angles: Any, ansatz: str) -> None:

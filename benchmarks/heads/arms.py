@@ -29,8 +29,8 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One classifier.
+class Classifier:
+    """One classifier, on all parts or some.
 
     Args:
         family: "quantum head", "control" or "classical".
@@ -83,23 +83,23 @@ def _perceptron(rate: float, seed: int, budget: Budget, settings: dict[str, Any]
     return make_pipeline(PCA(settings["components"], random_state=seed), model) if "components" in settings else model
 
 
-def _screened(**settings: Any) -> Arm:
-    return Arm("quantum head", _head, RATES, settings, is_everywhere=False)
+def _screened(**settings: Any) -> Classifier:
+    return Classifier("quantum head", _head, RATES, settings, is_everywhere=False)
 
 
 HEAD, FROZEN, LOGISTIC = "quantum head", "frozen circuits", "logistic regression"
 # The head has Q = 10, E = 1, N = 2, C = 1, 8 encoder layers and a constant amplitude; the names say what differs.
-ARMS: dict[str, Arm] = {
-    HEAD: Arm("quantum head", _head, RATES),
-    "C = 4": Arm("quantum head", _head, RATES, {"connectivity": 4}),
-    "2 encoder layers, no constant": Arm("quantum head", _head, RATES, {"n_layers": 2, "constant": 0.0}),
-    FROZEN: Arm("control", _head, RATES, {"train_circuit": False}),
-    LOGISTIC: Arm("classical", _logistic, PENALTIES, is_random=False),
-    "linear SVM": Arm("classical", _linear_svm, PENALTIES, is_random=False),
-    "RBF SVM": Arm("classical", _rbf_svm, PENALTIES, is_random=False, max_rows=10_000),
-    "PCA to 12, MLP of 7": Arm("classical", _perceptron, RATES, {"components": 12, "widths": (7,)}),
-    "MLP of 1": Arm("classical", _perceptron, RATES, {"widths": (1,)}),
-    "MLP of 8": Arm("classical", _perceptron, RATES, {"widths": (8,)}),
+ARMS: dict[str, Classifier] = {
+    HEAD: Classifier("quantum head", _head, RATES),
+    "C = 4": Classifier("quantum head", _head, RATES, {"connectivity": 4}),
+    "2 encoder layers, no constant": Classifier("quantum head", _head, RATES, {"n_layers": 2, "constant": 0.0}),
+    FROZEN: Classifier("control", _head, RATES, {"train_circuit": False}),
+    LOGISTIC: Classifier("classical", _logistic, PENALTIES, is_random=False),
+    "linear SVM": Classifier("classical", _linear_svm, PENALTIES, is_random=False),
+    "RBF SVM": Classifier("classical", _rbf_svm, PENALTIES, is_random=False, max_rows=10_000),
+    "PCA to 12, MLP of 7": Classifier("classical", _perceptron, RATES, {"components": 12, "widths": (7,)}),
+    "MLP of 1": Classifier("classical", _perceptron, RATES, {"widths": (1,)}),
+    "MLP of 8": Classifier("classical", _perceptron, RATES, {"widths": (8,)}),
     "Q = 4": _screened(n_qubits=4),
     "Q = 7": _screened(n_qubits=7),
     "E = 2": _screened(n_encoders=2),

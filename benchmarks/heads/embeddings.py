@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, BertModel
 
 from benchmarks.quality.sst2 import PACKAGE, encoder_folder, read_rows
+from qpa_hf.files import replacing
 
 BATCH = 128
 LENGTH = 256  # tokens, the encoder's own limit
@@ -70,7 +71,6 @@ def load(file: Path, cache: Path) -> Sentences:
     path = cache / f"{PACKAGE}-{file.stem}.pt"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        torch.save(embed([text for text, _ in rows], encoder_folder()), partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            torch.save(embed([text for text, _ in rows], encoder_folder()), partial)
     return Sentences(torch.load(path), torch.tensor([label for _, label in rows]))

@@ -1,27 +1,21 @@
-"""The runs: hyperparameters chosen on development sentences, then several seeds on the test sentences."""
+"""The heads as a study: each classifier on each part, hyperparameters chosen on development sentences."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from benchmarks.heads.arms import ARMS, Arm, Budget, n_trained
+from benchmarks.harness.study import Arm, Measure, Purpose, Row
+from benchmarks.heads.arms import ARMS, Budget, Classifier, n_trained
 from benchmarks.heads.embeddings import Sentences
-from benchmarks.quality.runs import environment, path_of, write
-from qpa_hf.circuit import seeded
+from qpa_hf.reproducible import seeded
 
 N_DEVELOPMENT = 4000
-TUNING_SEED = 0  # the seeds that are reported start after it
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Part:
     """How many sentences are trained on.
 
     Args:
-        n_rows: how many; of each class with `is_per_class`; None for all.
+        n_rows: number of sentences, of each class with `is_per_class`; None for all.
         is_per_class: see there.
         budget: for heads.
         tuned_on: another part whose choice of hyperparameters is taken; None to choose anew.
@@ -67,7 +61,7 @@ class Data:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many sentences there are of each kind."""
+        """Number of sentences of each kind."""
         return {name: len(getattr(self, name)) for name in ("pool", "development", "test")}
 
     def rows(self, part: Part, seed: int) -> Sentences:
@@ -81,64 +75,78 @@ class Data:
         return self.pool[torch.cat([order[labels == label][: part.n_rows] for label in (0, 1)])]
 
 
+def on(arm: str, part: str) -> str:
+    """Return the name of a classifier on a part."""
+    return f"{arm}, {part}"
+
+
 @dataclass(frozen=True)
-class Study:
-    """All runs of the study; each leaves a file and is not done again.
+class Heads:
+    """All classifiers on all parts that they take part in.
 
     Args:
         data: the sentences.
-        folder: for the file of each run.
-        n_seeds: reported runs of each arm on each part.
     """
 
     data: Data
-    folder: Path
-    n_seeds: int
+    name: str = "heads"
 
-    def run(self) -> Iterator[Row]:
-        """Yield a row for each run: the arms that are run everywhere first, and the cheapest parts first."""
-        chosen: dict[tuple[str, str], float] = {}
-        cases = [(arm, part) for part in PARTS for arm in ARMS if self._takes_part(ARMS[arm], part)]
-        for arm, part in sorted(cases, key=lambda case: not ARMS[case[0]].is_everywhere):
-            if PARTS[part].tuned_on is None:
-                tuning = [self._one(arm, part, "tuning", value, TUNING_SEED) for value in ARMS[arm].grid]
-                yield from tuning
-                chosen[arm, part] = max(tuning, key=lambda row: row["development"])["value"]
-            value = chosen[arm, PARTS[part].tuned_on or part]
-            n_seeds = self.n_seeds if ARMS[arm].is_random or PARTS[part].n_rows is not None else 1
-            for seed in range(TUNING_SEED + 1, TUNING_SEED + 1 + n_seeds):
-                yield self._one(arm, part, "final", value, seed)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Numbers of sentences."""
+        return self.data.sizes
 
-    def _takes_part(self, arm: Arm, part: str) -> bool:
+    @property
+    def measure(self) -> Measure:
+        """Accuracy."""
+        return Measure("accuracy", "%", is_higher_better=True)
+
+    @cached_property
+    def _cases(self) -> dict[str, tuple[str, str]]:
+        pairs = [(arm, part) for part in PARTS for arm in ARMS if self._takes_part(ARMS[arm], part)]
+        return {on(*pair): pair for pair in pairs}
+
+    def _takes_part(self, arm: Classifier, part: str) -> bool:
         n_rows = PARTS[part].n_rows or len(self.data.pool)
         return (arm.is_everywhere or part == SCREEN) and (arm.max_rows is None or n_rows <= arm.max_rows)
 
-    def _one(self, arm: str, part: str, purpose: str, value: float, seed: int) -> Row:
-        known = [ARMS[arm].settings, asdict(PARTS[part]), len(self.data.pool), len(self.data.test)]
-        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
-        path = path_of(self.folder, f"{arm} {part}", purpose, value, seed, digest)
-        if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
-        row = {"arm": arm, "part": part, "purpose": purpose, "value": value, "seed": seed}
-        row |= _fit(ARMS[arm], PARTS[part], self.data, purpose, value, seed)
-        row |= {"environment": environment("cpu"), "timestamp": datetime.now(UTC).isoformat(timespec="seconds")}
-        write(path, row)
+    @property
+    def arms(self) -> Mapping[str, Arm]:
+        """A classifier on a part is an arm: hyperparameters are its own, and are chosen on each part."""
+        return {name: self._arm(ARMS[arm], arm, PARTS[part]) for name, (arm, part) in self._cases.items()}
+
+    def _arm(self, of: Classifier, arm: str, part: Part) -> Arm:
+        tuned_as = None if part.tuned_on is None else on(arm, part.tuned_on)
+        is_random = of.is_random or part.n_rows is not None
+        return Arm(of.family, partial(self._fit, of, part), None, of.grid, tuned_as, is_random)
+
+    def head(self) -> dict[str, Any]:
+        """Return nothing more."""
+        return {}
+
+    def identity(self, arm: str, seed: int) -> list[Any]:
+        """Return the classifier's settings and the part's."""
+        about = self.about(arm)
+        return [about["settings"], asdict(PARTS[about["part"]])]
+
+    def about(self, arm: str) -> dict[str, Any]:
+        """Return the classifier's name and settings, and the part's name."""
+        name, part = self._cases[arm]
+        return {"classifier": name, "settings": ARMS[name].settings, "part": part}
+
+    def run(self, arm: str, purpose: Purpose, rate: float, seed: int) -> Row:
+        """Fit a classifier and measure it; test sentences are not looked at while hyperparameters are chosen."""
+        row, model = self.arms[arm].make(rate, seed)
+        scored = {"development": self.data.development} | ({"test": self.data.test} if purpose == "final" else {})
+        for name, some in scored.items():
+            row[name] = {"accuracy": model.score(some.embeddings.numpy(), some.labels.numpy())}
         return row
 
-
-def _fit(arm: Arm, part: Part, data: Data, purpose: str, value: float, seed: int) -> Row:
-    rows = data.rows(part, seed)
-    model = arm.make(value, seed, _bounded(part.budget, len(rows)), arm.settings)
-    start = time.process_time()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # perceptrons say that they stop before they have converged
+    def _fit(self, of: Classifier, part: Part, value: float, seed: int) -> tuple[Row, Any]:
+        rows = self.data.rows(part, seed)
+        budget = Budget(part.budget.n_epochs, min(part.budget.batch_size, len(rows)))
+        model = of.make(value, seed, budget, of.settings)
+        start = time.process_time()
         model.fit(rows.embeddings.numpy(), rows.labels.numpy())
-    seconds = time.process_time() - start
-    # The test sentences are not looked at while hyperparameters are chosen.
-    scored = {"development": data.development} | ({"test": data.test} if purpose == "final" else {})
-    scores = {name: model.score(some.embeddings.numpy(), some.labels.numpy()) for name, some in scored.items()}
-    return {"n_trained": n_trained(model), "cpu_seconds": round(seconds, 2), "n_rows": len(rows), **scores}
-
-
-def _bounded(budget: Budget, n_rows: int) -> Budget:
-    return Budget(budget.n_epochs, min(budget.batch_size, n_rows))
+        seconds = round(time.process_time() - start, 2)
+        return {"n_trainable": n_trained(model), "seconds": seconds, "n_rows": len(rows)}, model

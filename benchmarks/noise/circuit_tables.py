@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.report import table
+from benchmarks.harness.study import Row
 from benchmarks.noise.gradients import AUTHORS, GENERATORS, PRINTED, QUANTITIES
-from benchmarks.noise.results import table
-from qpa_hf.comparison import mean_interval
+from qpa_hf.comparison.statistics import mean_interval
 
-Row = dict[str, Any]
 TABLE_DEPTHS = (1, 8, 32)
 PAPER_WIDTHS, PAPER_DEPTH = range(5, 11), 8
 

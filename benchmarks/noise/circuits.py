@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,41 +10,31 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import record
-from benchmarks.quality.runs import environment
+from benchmarks.harness import runs
+from benchmarks.harness.results import lines
+from benchmarks.harness.study import Row
 from qpa_hf.checkpoint import write_text
 
-Row = dict[str, Any]
 
-
-def kept(name: str, cases: Iterable[Row], measure: Callable[[Row], list[Row]], folder: Path) -> list[Row]:
-    """Return what every case has left behind: its rows and on what it was measured.
+def run(name: str, cases: Iterable[Row], measure: Callable[[Row], list[Row]], folder: Path, output: Path) -> None:
+    """Measure every case that has left no file, and write all rows and on what they were measured.
 
     Args:
         name: of the part.
         cases: what is to be measured, as JSON has it.
         measure: returns a case's rows.
         folder: for the file of each case.
+        output: JSON file.
     """
     console = Console(stderr=True, highlight=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for case in cases:
-        digest = hashlib.sha256(json.dumps(case, sort_keys=True).encode()).hexdigest()[:12]
-        path = folder / f"{name}-{digest}.json"
-        if not path.is_file():
-            write_text(path, json.dumps({"environment": environment("cpu"), "rows": measure(case)}) + "\n")
-            console.print(f"{name}: {', '.join(f'{key} {value}' for key, value in case.items())}", soft_wrap=True)
-        found.append(json.loads(path.read_text(encoding="utf-8")))
-    return found
-
-
-def write(found: list[Row], output: Path) -> None:
-    """Write a part's rows, a line for each, and on what they were measured."""
     environments: list[Any] = []
-    lines = []
-    for case in found:
-        placed = [record.with_place(row | {"environment": case["environment"]}, environments) for row in case["rows"]]
-        lines += [f"  {json.dumps(row)}" for row in placed]
-    rows = ",\n".join(lines)
+    rows = []
+    for case in cases:
+        path = folder / f"{name}-{runs.digest(case)}.json"
+        if not path.is_file():
+            runs.write(path, {"environment": runs.environment("cpu"), "rows": measure(case)})
+            console.print(f"{name}: {', '.join(f'{key} {value}' for key, value in case.items())}", soft_wrap=True)
+        known = json.loads(path.read_text(encoding="utf-8"))
+        rows += [record.with_place(row | {"environment": known["environment"]}, environments) for row in known["rows"]]
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, f'{{\n "environments": {json.dumps(environments)},\n "rows": [\n{rows}\n ]\n}}\n')
+    write_text(output, lines({"environments": environments, "rows": rows}) + "\n")

@@ -11,27 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.harness.runs import Job
+from benchmarks.harness.study import Row
 from benchmarks.noise.parts import PAPER_SHOTS, Grid
-from benchmarks.noise.runs import Run
 from benchmarks.noise.setting import Setting
+from benchmarks.noise.study import Measurements
 from benchmarks.quality.fitting import fit
 from benchmarks.quality.task import Task
-from qpa_hf.budget import budget
-from qpa_hf.circuit import ESTIMATORS
 from qpa_hf.generator import Generator
+from qpa_hf.measurement import ESTIMATORS
+from qpa_hf.plan.budget import budget
 
 SHOTS = (None, *PAPER_SHOTS)
 N_DRAWS = 200
 N_QUBITS = 7  # the width at which parameter shift is also timed
-Row = dict[str, Any]
 
 
 def cases(task: Task, grid: Grid, quick: bool) -> Iterator[Row]:
     """Yield what is to be measured: one trained adapter each."""
     setting = Setting(grid.widths[0] if quick else N_QUBITS)
     for seed in range(1, grid.n_seeds + 1):
-        run = Run(task, setting.name, "final", grid.rate, seed, "cpu", Path(), setting)
-        of = {"task": task.name, "n_qubits": setting.n_qubits, "seed": seed, "digest": run.key[-1]}
+        job = Job(Measurements(task, grid=grid), setting.name, "final", grid.rate, seed, Path())
+        of = {"task": task.name, "n_qubits": setting.n_qubits, "seed": seed, "digest": job.key[-1]}
         yield of | {"n_draws": 5 if quick else N_DRAWS}
 
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import bootstrap
 from torch import Tensor
 
+from benchmarks.harness.study import Row
 from benchmarks.measure import SEED
 from qpa_hf import QPAConfig
-from qpa_hf.circuit import ANSATZE, angles_shape, probabilities, seeded
+from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
 from qpa_hf.generator import Generator, GeneratorSpec
+from qpa_hf.reproducible import seeded
 
 WIDTHS, DEPTHS = (2, 4, 5, 6, 7, 8, 9, 10, 12), (1, 2, 4, 8, 16, 32)
 N_CIRCUITS = 400  # random angles, whose gradients' variance is taken
 ANSATZE_SHOWN = ("ry_cnot", "rx_cnot", "ry_rz_cnot")
 GPT2_VALUES = 204_100  # LoRA of rank 4 on GPT-2's output layer: the paper's Fig. 10
-Row = dict[str, Any]
 Gradient = Callable[[Tensor, str], Tensor]
 
 

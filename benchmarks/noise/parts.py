@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.noise.setting import Setting
-from qpa_hf.circuit.noise import DEVICES
-from qpa_hf.generator import INTERPOLATIONS
+from qpa_hf.measurement.interpolation import INTERPOLATIONS
+from qpa_hf.measurement.noise import DEVICES
 
 PAPER_SHOTS = ("10x", "20x", "40x")  # Appendix G of https://huggingface.co/papers/2410.09846, as the next two
 DEVICE_SHOTS = "20x"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.report import bars, save
 from benchmarks.noise.gradients import GENERATORS, QUANTITIES
 from benchmarks.noise.parts import DEVICE_ANSATZE, DEVICE_SHOTS, PAPER_SHOTS, Grid
-from benchmarks.noise.results import Results
+from benchmarks.noise.results import WRITING, Results
 from benchmarks.noise.setting import Setting
-from qpa_hf.circuit.noise import DEVICES
-from qpa_hf.generator import INTERPOLATIONS
+from qpa_hf.measurement.interpolation import INTERPOLATIONS
+from qpa_hf.measurement.noise import DEVICES
 
 Curve = list[tuple[float, Setting]]
 
@@ -41,8 +42,7 @@ def of_task(results: Results, grid: Grid, folder: Path) -> list[Path]:
         axes.legend(fontsize="small")
         axes.grid(alpha=0.3)
     path = folder / f"noise_{results.task}.png"
-    figure.savefig(path, dpi=120)
-    return [path]
+    return [save(figure, path, dpi=120)]
 
 
 def _panels(grid: Grid) -> dict[str, tuple[str, dict[str, Curve], Setting | None]]:
@@ -72,13 +72,9 @@ def _draw(axes: Any, results: Results, name: str, curve: Curve) -> None:
     points = [(x, found) for x, setting in curve if (found := results.find(setting)) is not None]
     if not points:
         return
-    means = [found.mean for _, found in points]
-    spread = [found.interval or (found.mean, found.mean) for _, found in points]
-    bars = [
-        [max(0.0, mean - low) for mean, (low, _) in zip(means, spread, strict=True)],
-        [max(0.0, high - mean) for mean, (_, high) in zip(means, spread, strict=True)],
-    ]
-    axes.errorbar([x for x, _ in points], means, yerr=bars, marker="o", capsize=3, label=name)
+    found = [result for _, result in points]
+    reach = bars(found, WRITING)
+    axes.errorbar([x for x, _ in points], [one.mean for one in found], yerr=reach, marker="o", capsize=3, label=name)
 
 
 def of_gradients(rows: list[dict[str, Any]], folder: Path) -> Path:
@@ -109,5 +105,4 @@ def of_gradients(rows: list[dict[str, Any]], folder: Path) -> Path:
         axes.legend(fontsize="small")
         axes.grid(alpha=0.3)
     path = folder / "noise_gradients.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return save(figure, path, dpi=110)

@@ -58,8 +58,8 @@ def _head() -> list[str]:
         "and one linear layer; the chunk follows from the number of qubits N, so that more qubits train fewer "
         "numbers, as in the paper. The tasks are those of the quality bench, with the same base, data and head, but "
         "few steps, a share of the test part and one learning rate for all; GPT-2 is not among them. Numbers are test "
-        "cross-entropies in nats, differences paired by seed (same data order, same start), with 95 % bootstrap "
-        "intervals over the seeds; bold where the interval does not hold zero. Intervals of so few seeds are too "
-        "narrow, and nothing is corrected for the number of comparisons.",
+        "cross-entropies in nats, differences paired by seed (same data order, same start), with 95 % t-intervals "
+        "over the seeds; bold and counted where p < 0.05 after Holm's correction over the table. Three seeds leave "
+        "two degrees of freedom: intervals are long, and what is undecided may still be there.",
         "",
     ]

@@ -20,7 +20,7 @@ class Setting:
     Args:
         n_qubits: of each circuit; the chunk follows from it, as in the paper's Fig. 4.
         shots: as `QPAConfig` takes them; None for exact probabilities.
-        gradient: a key of `qpa_hf.circuit.ESTIMATORS`.
+        gradient: a key of `qpa_hf.measurement.ESTIMATORS`.
         ansatz: a key of `qpa_hf.circuit.ANSATZE`.
         noise: the device whose noise is simulated.
         interpolation: a key of `qpa_hf.generator.INTERPOLATIONS`.

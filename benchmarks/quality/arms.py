@@ -6,7 +6,7 @@ from typing import Any
 
 from peft import PeftConfig
 
-from benchmarks.quality.arm import Arm
+from benchmarks.harness.study import Arm
 from benchmarks.quality.rivals import RIVALS, core_side
 from benchmarks.quality.task import Targets
 from qpa_hf import QPAConfig
@@ -87,7 +87,8 @@ QPA: dict[str, Arm] = {
     },
 }
 
-ARMS: dict[str, Arm] = {BASE: Arm("base", lambda targets, seed: None)} | RIVALS | QPA
+NOTHING = Arm("base", lambda targets, seed: None, rates=(1e-3,))  # the rate trains nothing
+ARMS: dict[str, Arm] = {BASE: NOTHING} | RIVALS | QPA
 QUICK = (
     BASE,
     "LoRA r=1",

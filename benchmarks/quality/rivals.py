@@ -8,7 +8,7 @@ from typing import Any
 import peft
 from peft import PeftConfig
 
-from benchmarks.quality.arm import Arm
+from benchmarks.harness.study import Arm
 from benchmarks.quality.task import Targets
 
 # Methods of peft 0.21 that have no arm, and why.

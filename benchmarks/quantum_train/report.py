@@ -6,16 +6,16 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from benchmarks.quality import merged
-from benchmarks.quality.merged import Merged
-from benchmarks.quality.summary import Interval, Result, Summary
-from benchmarks.quantum_train.arms import ARMS, DIRECT
-from benchmarks.quantum_train.protocol import loss
+from benchmarks.harness import results
+from benchmarks.harness.report import Writing, save, scatter, seeds_of, table
+from benchmarks.harness.results import Content
+from benchmarks.harness.study import Measure
+from benchmarks.harness.summary import Summary, summarize
+from benchmarks.quantum_train.arms import DIRECT
 from qpa_hf.checkpoint import write_text
-from qpa_hf.comparison import FEWEST_SEEDS
+from qpa_hf.comparison.statistics import FEWEST_SEEDS
 from qpa_hf.plots import is_available
 
 COLORS = {
@@ -26,13 +26,13 @@ COLORS = {
     "control": "tab:gray",
     "random subspace": "tab:blue",
 }
-TICKS = (200, 500, 1000, 2000, 5000)  # trained numbers
+TICKS = (200, 500, 1000, 2000, 5000)  # trained parameters
 
 
 def write(folder: Path, tasks: Sequence[str]) -> list[Path]:
     """Write quantum_train.md and .png of the tasks that have a file in a folder; return what was written."""
     paths = [folder / f"quantum_train_{name}.json" for name in tasks]
-    found = [merged.read(path) for path in paths if path.is_file()]
+    found = [results.read(path) for path in paths if path.is_file()]
     text = "\n".join(line for one in found for line in _section(one))
     written = [folder / "quantum_train.md"]
     write_text(written[0], f"# Quantum-Train\n\n{text}")
@@ -41,89 +41,31 @@ def write(folder: Path, tasks: Sequence[str]) -> list[Path]:
     return written
 
 
-def summarize(found: Merged) -> Summary:
-    """Return every arm's reported runs; `losses` is the measure, with a minus where more is better."""
-    results = [_result(name, found) for name in ARMS if any(row["arm"] == name for row in _final(found))]
-    return Summary(found["task"], sorted(results, key=lambda one: (one.n_trainable, one.arm)), {})
-
-
-def _final(found: Merged) -> list[dict[str, Any]]:
-    return [row for row in found["runs"] if row["part"] == "test"]
-
-
-def _result(name: str, found: Merged) -> Result:
-    about, measure, grid = found["arms"][name], found["measure"], found["protocol"]["rates"]
-    rows = [row for row in _final(found) if row["arm"] == name]
-    rate = rows[0]["rate"]
-    tuning = [row for row in found["runs"] if row["arm"] == name and row["part"] != "test" and row["rate"] == rate]
-    sign = -1 if measure["is_higher_better"] else 1
-    return Result(
-        arm=name,
-        family=about["family"],
-        control_of=about["control_of"],
-        n_trainable=rows[0]["n_trainable"],
-        rate=rate,
-        is_at_edge=len(grid) > 1 and rate in (min(grid), max(grid)),
-        losses={row["seed"]: math.inf if "diverged" in row else sign * row[measure["name"]] for row in rows},
-        development=fmean(map(loss, tuning)),
-        metrics={},
-        seconds=fmean(row["seconds"] for row in rows),
-    )
-
-
-class Writing:
-    """How a measure is written: in its unit, with the sign that it has for a reader."""
-
-    def __init__(self, measure: dict[str, Any]) -> None:
-        self.name, self.unit = measure["name"], measure["unit"]
-        self._sign = -1 if measure["is_higher_better"] else 1
-        self._format = "z.4f" if self.unit == "ppm" else "z.1f"  # z: no minus before a zero
-
-    def scaled(self, value: float) -> float:
-        """Return a value of the measure in its unit."""
-        return 100 * value if self.unit == "%" else value
-
-    def number(self, found: float) -> float:
-        """Return a number of `Result.losses`, or a difference of two, in the measure's unit."""
-        return self.scaled(self._sign * found)
-
-    def text(self, number: float, sign: str = "") -> str:
-        """Write a number that is in the measure's unit."""
-        return format(number, sign + self._format)
-
-    def range(self, interval: Interval | None, sign: str = "") -> str:
-        """Write an interval of `Result.losses`, the lower end first."""
-        if interval is None:
-            return ""
-        low, high = sorted(map(self.number, interval))
-        return f" [{self.text(low, sign)}, {self.text(high, sign)}]"
-
-
-def _section(found: Merged) -> list[str]:
-    summary, writing = summarize(found), Writing(found["measure"])
+def _section(found: Content) -> list[str]:
+    summary = summarize(found)
+    writing = Writing(Measure(**found["measure"]))
     whole = next((one.n_trainable for one in summary.results if one.arm == DIRECT), None)
     front = {one.arm for one in summary.front()}
-    head = ["arm", "trained numbers", "of the network", "rate", f"{writing.name} ({writing.unit})"]
-    lines = [f"## {summary.task}: {found['network']}", "", _row(head), _row(["---"] * len(head))]
-    for one in summary.results:
-        cells = [
+    head = ["arm", "trained", "of the network", "rate", f"{writing.name} ({writing.unit})"]
+    rows = [
+        [
             f"**{one.arm}**" if one.arm in front else one.arm,
             f"{one.n_trainable:,}",
             f"{one.n_trainable / whole:.0%}" if whole else "",
             f"{one.rate:g}{' (edge)' if one.is_at_edge else ''}",
-            writing.text(writing.number(one.mean)) + writing.range(one.interval),
+            writing.mean(one),
         ]
-        lines.append(_row(cells))
-    n_seeds = sorted({len(one.losses) for one in summary.results})
-    references = "; ".join(
-        f"{name}: {writing.text(writing.scaled(value))}" for name, value in found["references"].items()
-    )
+        for one in summary.results
+    ]
+    references = "; ".join(f"{name}: {writing.text(value)}" for name, value in _losses(found).items())
     return [
-        *lines,
+        f"## {summary.task}: {found['network']}",
         "",
-        f"Means and 95 % bootstrap intervals over {' or '.join(map(str, n_seeds))} seeds, which cover what a seed "
-        "changes and not the choice of the test part; bold: no arm with as few numbers has a better mean. Rates of "
-        f"the grid: {', '.join(f'{rate:g}' for rate in found['protocol']['rates'])}. Settings: "
+        *table(head, rows),
+        f"Means and 95 % t-intervals over {seeds_of(summary.results)} seeds, which cover what a seed changes and not "
+        "the choice of the test part; bold: no arm with as few parameters has a better mean; p-values by Holm's "
+        "correction over the task's differences. Rates of the grid: "
+        f"{', '.join(f'{rate:g}' for rate in found['protocol']['rates'])}. Settings: "
         f"`{json.dumps(found['settings'])}`. Without a network: {references} {writing.unit}.",
         "",
         *(f"- {line}" for line in sentences(summary, writing)),
@@ -131,30 +73,31 @@ def _section(found: Merged) -> list[str]:
     ]
 
 
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _losses(found: Content) -> dict[str, float]:
+    """Return what simple methods without a network reach, as arms' results have it."""
+    sign = -1 if found["measure"]["is_higher_better"] else 1
+    return {name: sign * value for name, value in found["references"].items()}
 
 
 def sentences(summary: Summary, writing: Writing) -> list[str]:
     """Say of each arm that answers another how far apart they are."""
-    known, lines = summary.by_name(), []
-    for answer in summary.results:
-        if answer.control_of not in known:
-            continue
-        ours = known[answer.control_of]
-        gap = ours.minus(answer)
-        start = f"{ours.arm} ({ours.n_trainable:,}) minus {answer.arm} ({answer.n_trainable:,})"
+    known = summary.by_name()
+    lines = []
+    for pair, gap in summary.claims(summary.answers()).items():
+        start = " minus ".join(f"{arm} ({known[arm].n_trainable:,})" for arm in pair)
         if gap.interval is None:
             lines.append(f"{start} is undecided: a run diverged, or there are fewer than {FEWEST_SEEDS} seeds.")
             continue
         verdict = "better" if gap.is_below else "worse" if gap.is_above else "no difference is shown"
-        unit = "points" if writing.unit == "%" else writing.unit
-        difference = f"{writing.text(writing.number(gap.mean), '+')}{writing.range(gap.interval, '+')} {unit}"
-        lines.append(f"{start}: {difference}, {verdict}.")
+        lines.append(f"{start}: {writing.claim(gap)}, {verdict}.")
+    for one in summary.results:
+        n_diverged = sum(math.isinf(loss) for loss in one.losses.values())
+        if n_diverged:
+            lines.append(f"{one.arm} diverged in {n_diverged} of {len(one.losses)} runs.")
     return lines
 
 
-def _picture(tasks: list[Merged], path: Path) -> Path:
+def _picture(tasks: list[Content], path: Path) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8 * len(tasks), 13), layout="constrained")
@@ -163,47 +106,26 @@ def _picture(tasks: list[Merged], path: Path) -> Path:
         _panel(whole[i], found)
         _panel(near[i], found)
         near[i].set_ylim(_range_of_most(found))
-    figure.savefig(path, dpi=150)
-    return path
+    return save(figure, path)
 
 
-def _range_of_most(found: Merged) -> list[float]:
+def _range_of_most(found: Content) -> list[float]:
     """Return the ends of an axis on which the better three quarters of the arms stand: failures squeeze the rest."""
-    writing = Writing(found["measure"])
     means = sorted(one.mean for one in summarize(found).results if math.isfinite(one.mean))
     best, worst = means[0], means[max(1, 3 * len(means) // 4) - 1]
     margin = max((worst - best) / 5, 1e-3)  # of arms that are all alike, too
-    return sorted(map(writing.number, (best - margin, worst + margin)))
+    return Writing(Measure(**found["measure"])).ends((best - margin, worst + margin))
 
 
-def _panel(axes: Any, found: Merged) -> None:
-    summary, writing = summarize(found), Writing(found["measure"])
-    named: set[str] = set()
-    for one in summary.results:
-        if not math.isfinite(one.mean):
-            continue
-        label = None if one.family in named else one.family
-        named.add(one.family)
-        mean = writing.number(one.mean)
-        low, high = sorted(map(writing.number, one.interval or (one.mean, one.mean)))
-        bars = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
-        axes.errorbar(one.n_trainable, mean, bars, marker="o", color=COLORS[one.family], label=label, alpha=0.8)
-        if one.family != "control":  # they stand close to the arms that they control
-            axes.annotate(
-                one.arm, (one.n_trainable, mean), (4, 3), fontsize=5, textcoords="offset points", annotation_clip=True
-            )
-    for name, value in found["references"].items():
-        axes.axhline(writing.scaled(value), color="black", linestyle=":", linewidth=0.7)
-        axes.annotate(
-            name, (0.02, writing.scaled(value)), xycoords=("axes fraction", "data"), fontsize=6, annotation_clip=True
-        )
-    axes.set(
-        xlabel="trained numbers",
-        ylabel=f"test {writing.name} ({writing.unit})",
-        xscale="log",
-        xticks=TICKS,
-        xticklabels=[f"{tick:,}" for tick in TICKS],
-        title=f"{summary.task}: {found['network']}",
-    )
+def _panel(axes: Any, found: Content) -> None:
+    writing = Writing(Measure(**found["measure"]))
+    scatter(axes, summarize(found).results, writing, COLORS, size=5)
+    for name, value in _losses(found).items():
+        height = writing.number(value)
+        axes.axhline(height, color="black", linestyle=":", linewidth=0.7)
+        place = {"xycoords": ("axes fraction", "data"), "fontsize": 6, "annotation_clip": True}
+        axes.annotate(name, (0.02, height), **place)
+    labels = [f"{tick:,}" for tick in TICKS]
+    axes.set(xticks=TICKS, xticklabels=labels, title=f"{found['task']}: {found['network']}")
     axes.minorticks_off()
     axes.legend(fontsize="x-small")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +45,6 @@ class Task(Protocol):
 
     def references(self) -> dict[str, float]:
         """Return the test measure of simple methods without a network, by their names."""
-
-
-def settings_of(task: Task) -> dict[str, Any]:
-    """Return what a task's runs depend on, as JSON has it."""
-    return dict(sorted(vars(task).items()))
 
 
 def batches(n_rows: int, batch_size: int, n_steps: int, seed: int) -> Iterator[Tensor]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from qpa_hf.circuit import ANSATZE, angles_shape
-from qpa_hf.circuit.torchquantum import load_torchquantum, torchquantum_probabilities
+from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
+from qpa_hf.circuit.simulators.torchquantum import load_torchquantum
 
 SIZES = ((1, 1), (2, 3), (3, 2), (4, 2))  # qubits, depth
 SEED = 0
@@ -43,14 +43,16 @@ def main(path: str) -> None:
     for ansatz in ANSATZE:
         for n_qubits, depth in SIZES:
             angles = torch.randn(angles_shape(ansatz, depth, n_qubits), dtype=torch.float64, generator=rng) * 2
-            p = torchquantum_probabilities(angles, ansatz)
+            p = probabilities(angles, ansatz, simulator="torchquantum")
             cases.append({"ansatz": ansatz, "angles": angles.tolist(), "probabilities": p.tolist()})
     made_by = {
         "torchquantum": version("torchquantum"),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    Path(path).write_text(json.dumps({"made_by": made_by, "seed": SEED, "cases": cases}, indent=1) + "\n")
+    Path(path).write_text(
+        json.dumps({"made_by": made_by, "seed": SEED, "cases": cases}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

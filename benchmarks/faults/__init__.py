@@ -1,0 +1,1 @@
+"""Bad inputs, interruptions and hostile conditions: `python -m benchmarks.faults`."""
