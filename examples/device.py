@@ -1,6 +1,7 @@
 """Train on a quantum computer, or on IBM's simulated one: `python examples/device.py --help`.
 
-Every step is one job. Interrupted, the same command goes on where it stopped and submits no job twice.
+Every step is one job, or several where IBM's limits ask for them. Interrupted, the same command goes on where it
+stopped and submits no job twice.
 """
 
 import argparse
@@ -14,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from qpa_hf import QPAConfig, materialize, plan
-from qpa_hf.circuit.device.ledger import Ledger
 from qpa_hf.demo.arms import BASE
 from qpa_hf.demo.data import blocks
+from qpa_hf.measurement.device.ledger import Ledger
 from qpa_hf.training.run import last_checkpoint, train_or_resume
 
 EXAMPLES, BATCH = 64, 4
@@ -29,8 +30,8 @@ class SayJobs(TrainerCallback):
         self.folder = folder
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        results = len(list(self.folder.glob("*.safetensors")))
-        print(f"step {state.global_step}: {Ledger(self.folder).n_jobs} jobs submitted, {results} kept", flush=True)
+        ledger = Ledger(self.folder)
+        print(f"step {state.global_step}: {ledger.n_jobs} jobs submitted, {ledger.n_kept} kept", flush=True)
 
 
 def main() -> None:

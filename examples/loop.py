@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qpa_hf import QPAConfig, materialize
-from qpa_hf.tuner.sharding import is_fsdp
+from qpa_hf.sharding import is_fsdp
 
 LENGTH = 128  # tokens of an example
 
