@@ -40,7 +40,7 @@ def lines() -> list[list[str]]:
     settings.read(ROOT / "setup.cfg")
     found += [[f".[{extra}]"] for extra in settings["options.extras_require"]]
     for line in sorted(told()):
-        words = [re.sub(r"^qpa-hf(?=\[|$)", ".", word) for word in shlex.split(line)]
+        words = [re.sub(r"^qpa-hf(?=\[|$)", ".", word) for word in shlex.split(line, comments=True)]
         found.append([word for word in words if word != "-e"])
     return [list(line) for line in dict.fromkeys(map(tuple, found))]
 
