@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,6 @@ from typing import Any, cast
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForCausalLM,
     PrinterCallback,
@@ -30,13 +30,13 @@ from qpa_hf.materialize import NotFiniteError, materialize
 from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
 from qpa_hf.models import bank_of
 from qpa_hf.terminal import say
-from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallback
+from qpa_hf.trainer_callbacks import CircuitMetricsCallback, GradientBasisCallback
 from qpa_hf.training.base import check_fit, load_tokenizer
 from qpa_hf.training.data import TextData, read_data
 from qpa_hf.training.folder import discard, started_run
 from qpa_hf.training.settings import RunSettings, check_stages
 from qpa_hf.training.standstill import StandstillCallback
-from qpa_hf.tuners.qpa import QPAConfig, initialize_basis
+from qpa_hf.tuners.qpa import QPAConfig
 from qpa_hf.tuners.qpa.refusals import naming_layers
 
 STATE_NAME = "trainer_state.json"
@@ -118,20 +118,16 @@ def fit(config: PeftConfig, settings: RunSettings, data: TextData, folder: Path,
     )
     for printing in (ProgressCallback, PrinterCallback):  # the second where transformers is told to log less
         trainer.remove_callback(printing)
+    is_gradient = isinstance(config, QPAConfig) and config.basis == "gradient"
+    if is_gradient:
+        trainer.add_callback(GradientBasisCallback(trainer))
     has_bars = not arguments.disable_tqdm
     if has_bars:
         trainer.add_callback(QuietProgress)
-    if isinstance(config, QPAConfig) and config.basis == "gradient":
-        order = torch.randperm(len(rows[0]), generator=torch.Generator().manual_seed(arguments.seed)).tolist()
-        shuffled: Any = [rows[0][i] for i in order]  # the same whenever they are read, for runs that are resumed
-        batches: Any = DataLoader(shuffled, arguments.train_batch_size, collate_fn=default_data_collator)
-        is_saved = arguments.save_strategy != "no"
-        cache = folder / "bases.safetensors" if is_saved else None
-        initialize_basis(model, batches, cache=cache, progress=has_bars)
-        if config.n_stages > 1:
-            trainer.add_callback(RefreshBasisCallback(batches))
-    # Before anything is resumed, so that it is the untrained adapter's in a resumed run, too.
-    before = perplexity(model, data.validation, progress=has_bars)
+    # Before anything is resumed, so that it is the untrained adapter's in a resumed run, too. Without bases it is the
+    # base model that answers.
+    with model.disable_adapter() if is_gradient else nullcontext():
+        before = perplexity(model, data.validation, progress=has_bars)
     if math.isfinite(before):
         trainer.add_callback(StandstillCallback(before))
     try:
