@@ -42,7 +42,7 @@ LORA: dict[str, Any] = {
 }
 # Layers on gradient bases are scaled by 1, whatever the rank is; a core has r * r values.
 GRADIENT: dict[str, Any] = {"basis": "gradient", "r": 32, "lora_alpha": None}
-N_EXAMPLES = 512  # blocks of text from which bases are found
+N_EXAMPLES = 256  # blocks of text from which bases are found
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Arm:
         return get_peft_model(base, config)
 
 
-# LoRA's rate is its best in learning_rates.json, which rates.py makes; the others share the one that was mostly best for
-# gradient bases in the recorded runs on language models, and are not tuned yet. After LoRA and QPA come QPA's controls
-# at nearly equal size: what stands in the circuits' place, and cores trained directly.
+# LoRA's rate is its best in learning_rates.json, which rates.py makes; QPA's is the best of r = 32 in recorded runs on
+# WikiText-2, and its controls share it. They have nearly the same size: what stands in the circuits' place, and cores
+# that are trained directly.
 ARMS = (
     Arm("LoRA", 1e-2, None),
     Arm("QPA", 1e-2, {}),
@@ -108,7 +108,7 @@ def fingerprint(arm: Arm, steps: int, train: Tensor) -> str:
     identity = [
         asdict(arm),
         arm.fields,
-        N_EXAMPLES,
+        N_EXAMPLES if arm.settings is not None else 0,
         SEED,
         steps,
         text,
