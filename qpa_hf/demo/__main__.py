@@ -67,10 +67,10 @@ def summary(records: list[Record]) -> str:
     lora, qpa, *controls = records
     others = ", ".join(f"{control.perplexity_after:.2f} ({control.name})" for control in controls)
     return (
-        f"QPA on gradient bases trained {qpa.n_trainable / lora.n_trainable:.1%} of LoRA's parameters; its perplexity "
-        f"is {qpa.perplexity_after:.2f}, LoRA's {lora.perplexity_after:.2f}. The controls have {others}: random numbers "
-        "or free parameters in the circuits' place, and cores trained directly. One run of each shows no advantage or "
-        "disadvantage of the circuits."
+        f"QPA on gradient bases trained {qpa.n_trainable / lora.n_trainable:.1%} of LoRA's parameters; its "
+        f"perplexity is {qpa.perplexity_after:.2f}, LoRA's {lora.perplexity_after:.2f}. The controls have "
+        f"{others}: random numbers or free parameters in the circuits' place, and cores trained directly. One run of "
+        "each shows no advantage or disadvantage of the circuits."
     )
 
 
