@@ -42,7 +42,8 @@ LORA: dict[str, Any] = {
 }
 # Layers on gradient bases are scaled by 1, whatever the rank is; a core has r * r values.
 GRADIENT: dict[str, Any] = {"basis": "gradient", "r": 32, "lora_alpha": None}
-N_EXAMPLES = 256  # blocks of text from which bases are found
+N_EXAMPLES = 256  # blocks of text from which bases are found; as many as are trained on, where these are fewer
+BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def trainer_for(arm: Arm, model: PeftModel, folder: Path, train: Tensor, steps: 
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=8,
+        per_device_train_batch_size=BATCH_SIZE,
         learning_rate=arm.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=min(10, steps // 4),
@@ -193,14 +194,14 @@ def trainer_for(arm: Arm, model: PeftModel, folder: Path, train: Tensor, steps: 
     trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=default_data_collator)
     trainer.remove_callback(ProgressCallback)
     if arm.settings is not None:
-        trainer.add_callback(GradientBasisCallback(trainer, N_EXAMPLES))
+        trainer.add_callback(GradientBasisCallback(trainer, min(N_EXAMPLES, BATCH_SIZE * steps)))
     trainer.add_callback(QuietProgress)
     return trainer
 
 
 def step_time_ratios(train: Tensor, rounds: int) -> dict[str, float]:
     """Return each arm's median time of a training step over LoRA's, the arms taking turns in one process."""
-    batch = train[:8]
+    batch = train[:BATCH_SIZE]
     models = {arm.name: arm.model() for arm in ARMS}
     for arm in ARMS:
         if arm.settings is not None:  # any bases take the same time
