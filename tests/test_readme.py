@@ -83,7 +83,8 @@ def test_demo_figures_are_those_of_the_recorded_run():
     record = json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text(encoding="utf-8"))
     for arm in record["arms"]:
         cells = [f"{arm['n_trainable']:,}", f"{arm['perplexity_after']:.2f}", f"{arm['native_bytes']:,} bytes"]
-        label = arm["name"].replace("random source", '`source="random"`')
+        is_control = arm["name"] in SOURCES
+        label = f'QPA, `source="{arm["name"]}"`' if is_control else arm["name"]
         assert f"| {label} | {' | '.join(cells)} | {arm['step_time_over_lora']:.2f} |" in DEMO
 
 
