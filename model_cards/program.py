@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -41,13 +42,14 @@ def base_of(config: PeftConfig) -> tuple[str, bool]:
     return (Path(name).name, False) if Path(name).exists() else (name, bool(name))
 
 
-def program(config: PeftConfig, needs_us: bool, repo_id: str | None) -> Markdown:
+def program(config: PeftConfig, needs_us: bool, repo_id: str | None, labels: Sequence[str] = ()) -> Markdown:
     """Return the program that loads an adapter onto its base model.
 
     Args:
         config: the adapter's configuration.
         needs_us: whether PEFT knows the method only after `import qpa_hf`.
         repo_id: where the adapter is published, if that is known.
+        labels: names of the classes, in the order of a classifier's outputs.
     """
     base, is_on_hub = base_of(config)
     where = in_code(base if is_on_hub else f"path/to/{base or 'the/base/model'}")
@@ -57,8 +59,11 @@ def program(config: PeftConfig, needs_us: bool, repo_id: str | None) -> Markdown
     if task_of(config):
         name = auto_class(config)
         imports.append(f"from transformers import {name}")
-        labels = "  # and the `num_labels` of the training" if config.task_type in ("SEQ_CLS", "TOKEN_CLS") else ""
         revision = f", revision={in_code(config.revision)}" if config.revision else ""
-        first = f"base = {name}.from_pretrained({where}{revision}){labels}"
+        named = ", ".join(f"{i}: {in_code(one_line(label))}" for i, label in enumerate(labels))
+        names = f", id2label={{{named}}}" if labels else ""
+        is_unknown = not labels and config.task_type in ("SEQ_CLS", "TOKEN_CLS")
+        remark = "  # and the `num_labels` of the training" if is_unknown else ""
+        first = f"base = {name}.from_pretrained({where}{revision}{names}){remark}"
     last = f"model = PeftModel.from_pretrained(base, {in_code(repo_id or 'path/to/this/folder')})"
     return Markdown("\n".join([*imports, "", first, last]))

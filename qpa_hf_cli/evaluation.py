@@ -45,7 +45,7 @@ def evaluate_files(
     tokenizer = load_tokenizer(model)
     blocks = text_blocks(tokenizer, texts, block_length)
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    check_fit(network, model, blocks, "block_length")
+    check_fit(network, model, int(blocks.max()), block_length, "block_length")
     if adapter is not None:
         network = _adapted(network, adapter, model)
     paper = {}

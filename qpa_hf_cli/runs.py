@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qpa_hf_cli.libraries import load
-from qpa_hf_cli.options import AsJson, Config, Dataset, Fresh, Model, Recipe, Set, Train, Validation
+from qpa_hf_cli.options import AsJson, Config, Dataset, Fresh, Model, Recipe, Set, TaskName, Train, Validation
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +25,7 @@ def _settings(
     train: list[str] | None,
     validation: list[str] | None,
     dataset: str | None,
+    task: str | None,
 ) -> RunSettings:
     from qpa_hf.training import read_settings
 
@@ -33,6 +34,7 @@ def _settings(
     if train and not dataset:
         data["dataset"] = None  # of a recipe
     direct: dict[str, Any] = {"model": model} if model else {}
+    direct |= {"task": task} if task else {}
     direct |= {"data": data} if data else {}
     reset = ["data.dataset_config=null"] if dataset else []  # of a recipe's dataset; an override still counts
     return read_settings(config, recipe, [*reset, *(overrides or ())], **direct)
@@ -42,6 +44,7 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, adapters, card and pictures.")],
     config: Config = None,
     recipe: Recipe = None,
+    task: TaskName = None,
     model: Model = None,
     train: Train = None,
     validation: Validation = None,
@@ -65,16 +68,17 @@ def train(
     from qpa_hf.training import run
     from qpa_hf.training.rehearsal import rehearse
 
-    settings = _settings(config, recipe, overrides, model, train, validation, dataset)
+    settings = _settings(config, recipe, overrides, model, train, validation, dataset, task)
     if dry_run:
         rehearsal = rehearse(settings, output, fresh)
         say(to_json(rehearsal.to_dict()) if as_json else f"{rehearsal}\nAll is well, and nothing was written.")
         return
     finished = run.train(settings, output, is_fresh=fresh)
     result = {
+        "task": finished.task.name,
         "trainable": finished.n_trainable,
-        "perplexity_before": finished.perplexity_before,
-        "perplexity": finished.perplexity,
+        **{f"{name}_before": value for name, value in finished.before.items()},
+        **finished.after,
         "native": str(output / "native"),
         "adapter": str(output / "adapter"),
         "pictures": [str(path) for path in plots.of_run(finished, output)],
@@ -82,8 +86,12 @@ def train(
     if as_json:
         say(to_json(result))
         return
-    say(f"{finished.n_trainable:,} trained numbers; perplexity on the validation text", end=" ")
-    say(f"{finished.perplexity_before:.2f} before, {finished.perplexity:.2f} after.")
+    before, after = finished.before, finished.after
+    changes = [
+        f"{one.name} {one.shown(before[one.name])} before, {one.shown(after[one.name])} after"
+        for one in finished.task.listed
+    ]
+    say(f"{finished.n_trainable:,} trained numbers; on the validation examples {'; '.join(changes)}.")
     say(f"Generator: {output}/native. Plain LoRA: {output}/adapter.")
     say(f"Share it: qpa push {output}/adapter NAME/REPOSITORY")
     say("Whether the circuits contribute anything: qpa compare, with the same options.")
@@ -134,6 +142,7 @@ def compare(
     output: Annotated[Path, typer.Option(help="Folder for the arms' records, the table and the picture.")],
     config: Config = None,
     recipe: Recipe = None,
+    task: TaskName = None,
     model: Model = None,
     train: Train = None,
     validation: Validation = None,
@@ -162,7 +171,7 @@ def compare(
     from qpa_hf.messages import printable
     from qpa_hf.terminal import console, say
 
-    settings = _settings(config, recipe, overrides, model, train, validation, dataset)
+    settings = _settings(config, recipe, overrides, model, train, validation, dataset, task)
     options = Options(arms=tuple(arm or ()), rates=tuple(rate or RATES), n_seeds=seeds)
     result = run_arms(settings, output, options, is_fresh=fresh)
     picture = plots.of_comparison(result, output)
@@ -181,16 +190,15 @@ def _table(result: Comparison) -> Table:
 
     from qpa_hf.messages import printable
 
-    table = Table(
-        "arm", "trainable", "learning rate", "perplexity", "seeds", title="Perplexity on the validation text"
-    )
+    metric = result.metric
+    title = f"{metric.name.capitalize()} on the validation examples"
+    table = Table("arm", "trainable", "learning rate", metric.name, "seeds", title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in result.rows:
-        spread = f" ± {row.spread:.2f}" if row.spread is not None else ""
-        table.add_row(
-            row.arm, f"{row.n_trainable:,}", f"{row.rate:g}", f"{row.mean:.2f}{spread}", str(len(row.values))
-        )
+        spread = f" ± {metric.shown(row.spread)}" if row.spread is not None else ""
+        shown = f"{metric.shown(row.mean)}{spread}"
+        table.add_row(row.arm, f"{row.n_trainable:,}", f"{row.rate:g}", shown, str(len(row.values)))
     for name, reason in result.left_out.items():
         table.add_row(name, "", "", f"left out: {printable(reason)}", "")
     return table

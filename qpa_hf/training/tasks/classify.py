@@ -1,0 +1,130 @@
+"""Sequences and their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
+
+from qpa_hf.evaluation.content import read_bytes
+from qpa_hf.evaluation.documents import COLUMN_SETTING, Text, check_apart
+from qpa_hf.evaluation.tables import TABLES, labelled_rows, open_table
+from qpa_hf.messages import whole_number
+from qpa_hf.terminal import say
+from qpa_hf.training.base import check_fit, load_tokenizer
+from qpa_hf.training.data import (
+    DataSettings,
+    Examples,
+    load_split,
+    name_of,
+    parts_of,
+    split_name,
+    validation_part,
+)
+from qpa_hf.training.tasks.heads import base_labels, with_padding
+from qpa_hf.training.tasks.labelled import LabelledTask
+from qpa_hf.training.tasks.labels import check_known, label_names, parted
+
+OPTION = "`data.train` and `data.validation`"
+LABEL_SETTING = "`data.label_column`"
+Pairs = list[tuple[str, str]]  # texts with the names of their classes
+
+
+class ClassifyTask(LabelledTask):
+    """A text in one column, its class in another."""
+
+    name = "classify"
+    adapter = {"task_type": "SEQ_CLS"}
+    trains = "sequence classifiers"
+    fields = frozenset({"text_column", "label_column"})
+    needs = ("classify", ("sklearn",))
+    auto = AutoModelForSequenceClassification
+
+    def read(self, settings: DataSettings, model: str) -> Examples:
+        tokenizer = load_tokenizer(model)
+        length = whole_number("data.block_length", settings.block_length, least=2)
+        train, validation = (read_pairs(settings, part) for part in parts_of(settings))
+        pairs = [pair for _, part in train for pair in part]
+        names = label_names((label for _, label in pairs), base_labels(model), LABEL_SETTING)
+        part = validation_part(settings)
+        if validation:
+            check_apart([_text(*one) for one in train], [_text(*one) for one in validation])
+            for where, found in validation:
+                check_known((label for _, label in found), names, where)
+            held_out = [pair for _, found in validation for pair in found]
+        else:
+            part = "a tenth of each class"
+            pairs, held_out = parted(pairs, [label for _, label in pairs], self.unit)
+            check_apart([_text("the training part", pairs)], [_text("the tenth that is kept", held_out)])
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        first, second = (_encoded(tokenizer, found, names, length) for found in (pairs, held_out))
+        return Examples(first, second, name_of(settings), part, names, tokenizer)
+
+    def load(self, model: str, data: Examples, config: Any = None) -> Any:
+        return with_padding(super().load(model, data, config), data)
+
+    def check(self, base: Any, model: str, data: Examples, option: str) -> None:
+        rows = [row["input_ids"] for part in (data.train, data.validation) for row in part]
+        check_fit(base, model, max(map(max, rows)), max(map(len, rows)), option)
+
+    def rows(self, examples: Any, data: Examples) -> Any:
+        return examples
+
+    def collator(self, data: Examples) -> Callable[[list[Any]], dict[str, Any]]:
+        return DataCollatorWithPadding(data.reader)
+
+
+def read_pairs(settings: DataSettings, parts: Sequence[str]) -> list[tuple[str, Pairs]]:
+    """Return the names of files or splits, and the texts and classes in each."""
+    columns = (settings.text_column, COLUMN_SETTING), (settings.label_column, LABEL_SETTING)
+    if settings.dataset is not None:
+        names = [split_name(settings, split) for split in parts]
+        return [
+            (name, labelled_rows(load_split(settings, split), *columns, name))
+            for name, split in zip(names, parts, strict=True)
+        ]
+    return [(str(path), read_labelled(Path(path), OPTION, *columns)) for path in parts]
+
+
+def read_labelled(path: Path, option: str, text: tuple[str, str], label: tuple[str, str]) -> Pairs:
+    """Return the texts and classes in a table.
+
+    Args:
+        path: the path of the file.
+        option: the option that names the file, for messages.
+        text: the column that holds the text, and the setting that names it.
+        label: the same of the class.
+    """
+    content = read_bytes(path, option)
+    if path.suffix.lower() not in TABLES:
+        raise ValueError(
+            f"{path} is no table by its name, and a class must stand beside each text. Name a file that ends "
+            f"in one of {', '.join(TABLES)}, or check {option}."
+        )
+    with open_table(path, content, option) as table:
+        return labelled_rows(table, text, label, str(path))
+
+
+def _text(name: str, pairs: Pairs) -> Text:
+    return Text(name, [text for text, _ in pairs])
+
+
+def _encoded(tokenizer: Any, pairs: Pairs, names: Sequence[str], length: int) -> list[dict[str, Any]]:
+    """Return texts as rows of tokens, cut to a length, with the index of their class."""
+    index = {name: i for i, name in enumerate(names)}
+    texts = [text for text, _ in pairs]
+    encoded = tokenizer(texts, truncation=True, max_length=length, verbose=False)
+    n_cut = sum(len(ids) == length for ids in encoded["input_ids"])
+    if n_cut:
+        say(
+            f"{n_cut:,} of {len(texts):,} texts fill `data.block_length`={length} tokens; what is beyond is cut off.",
+            is_error=True,
+        )
+    inputs = {name: encoded[name] for name in tokenizer.model_input_names if name in encoded}
+    return [
+        {name: values[i] for name, values in inputs.items()} | {"labels": index[label]}
+        for i, (_, label) in enumerate(pairs)
+    ]
