@@ -1,4 +1,4 @@
-"""Commands that run a model: `qpa train`, `evaluate`, `compare`."""
+"""Commands that train: `qpa train` and `compare`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def train(
     from qpa_hf.terminal import say
     from qpa_hf.training import run
     from qpa_hf.training.rehearsal import rehearse
+    from qpa_hf_cli.report import lines
 
     settings = _settings(config, recipe, overrides, model, train, validation, dataset, task)
     if dry_run:
@@ -82,50 +83,12 @@ def train(
         "native": str(output / "native"),
         "adapter": str(output / "adapter"),
         "pictures": [str(path) for path in plots.of_run(finished, output)],
-    }
+    } | ({"sample": finished.sample} if finished.sample else {})
     if as_json:
         say(to_json(result))
         return
-    before, after = finished.before, finished.after
-    changes = [
-        f"{one.name} {one.shown(before[one.name])} before, {one.shown(after[one.name])} after"
-        for one in finished.task.listed
-    ]
-    say(f"{finished.n_trainable:,} trained numbers; on the validation examples {'; '.join(changes)}.")
-    say(f"Generator: {output}/native. Plain LoRA: {output}/adapter.")
-    say(f"Share it: qpa push {output}/adapter NAME/REPOSITORY")
-    say("Whether the circuits contribute anything: qpa compare, with the same options.")
-
-
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Hub id or directory of a base model.")],
-    text: Annotated[list[Path], typer.Option(help="Text, JSON, CSV or Parquet file; repeat for several.")],
-    adapter: Annotated[str | None, typer.Option(help="Directory or Hub id of an adapter, native or plain.")] = None,
-    text_column: Annotated[str, typer.Option(help="The column of a table that holds the text.")] = "text",
-    block_length: Annotated[int, typer.Option(help="Tokens per block.")] = 128,
-    padded: Annotated[
-        bool, typer.Option(help="Also the paper's protocol, which counts padding; line by line.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure the perplexity of a model, with or without an adapter, on text files."""
-    from qpa_hf.checkpoint import to_json
-    from qpa_hf.terminal import say
-    from qpa_hf_cli.evaluation import evaluate_files
-
-    found = evaluate_files(model, text, adapter, block_length, padded, text_column)
-    if as_json:
-        say(to_json(found))
-        return
-    say(f"perplexity {found['perplexity']:.3f} ({found['predicted_tokens']:,} predicted tokens, no padding)")
-    trained_with = found["adapter_trained_with"]
-    if trained_with not in (None, model):  # a base whose tensors have the same shapes is not noticed otherwise
-        say(f"The adapter was trained with {trained_with}; with another model than that this is not its quality.")
-    if padded:
-        say(
-            f"padded perplexity {found['padded_perplexity']:.3f}: the paper's protocol, in which padding counts; it "
-            "compares with the paper's tables and with nothing else"
-        )
+    for line in lines(finished, settings, output):
+        say(line)
 
 
 def _list_arms(is_asked: bool) -> None:
@@ -204,4 +167,4 @@ def _table(result: Comparison) -> Table:
     return table
 
 
-COMMANDS = (train, evaluate, compare)
+COMMANDS = (train, compare)

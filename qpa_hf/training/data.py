@@ -53,6 +53,23 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class Naming:
+    """What messages call the settings that name the examples: of a run, or of a command's options.
+
+    Args:
+        files: the setting that names the files.
+        text: the one that names the column of text.
+        label: the one that names the column of classes.
+        length: the one that says how many tokens an example has.
+    """
+
+    files: str = "`data.train` and `data.validation`"
+    text: str = "`data.text_column`"
+    label: str = "`data.label_column`"
+    length: str = "data.block_length"
+
+
+@dataclass(frozen=True)
 class Examples:
     """Examples to train on and to evaluate on, as their task has read them.
 

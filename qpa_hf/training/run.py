@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from qpa_hf.materialize import NotFiniteError, materialize
 from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
 from qpa_hf.models import bank_of
 from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallback
+from qpa_hf.training.announcement import EstimateCallback, announce
 from qpa_hf.training.data import Examples
 from qpa_hf.training.folder import discard, started_run
 from qpa_hf.training.progress import QuietProgress
@@ -101,10 +103,12 @@ def fit(config: PeftConfig, settings: RunSettings, data: Examples, folder: Path,
         settings: the settings of the run, of which the adapter is not looked at.
         data: the examples to train and evaluate on.
         folder: the folder for checkpoints, of which the newest complete one is resumed.
-        training: changes to the run's training arguments, such as `learning_rate`, or `callbacks`.
+        training: changes to the run's training arguments, such as `learning_rate`, or `callbacks`; and `announced`, a
+            function of the Trainer that is called before anything starts.
     """
     task = TASKS[settings.task]
     callbacks = training.pop("callbacks", [])
+    announced = training.pop("announced", lambda trainer: None)
     arguments = training_arguments(settings, folder, **training)
     set_seed(arguments.seed)
     base = task.load(settings.model, data, config)
@@ -118,6 +122,7 @@ def fit(config: PeftConfig, settings: RunSettings, data: Examples, folder: Path,
     has_bars = not arguments.disable_tqdm
     if has_bars:
         trainer.add_callback(QuietProgress)
+    announced(trainer)
     if isinstance(config, QPAConfig) and config.basis == "gradient":
         order = torch.randperm(len(rows[0]), generator=torch.Generator().manual_seed(arguments.seed)).tolist()
         shuffled: Any = [rows[0][i] for i in order]  # the same whenever they are read, for runs that are resumed
@@ -172,8 +177,11 @@ def train(settings: RunSettings, folder: Path, is_fresh: bool = False) -> Finish
     check_stages(config, settings.n_steps(len(data.train)))
     with started_run(folder, settings, data, is_fresh):
         check_finished(folder)
-        callbacks = [CircuitMetricsCallback(), _DiscardEarlier(folder)]
-        finished = fit(config, settings, data, folder / "checkpoints", callbacks=callbacks)
+        callbacks = [CircuitMetricsCallback(), EstimateCallback(), _DiscardEarlier(folder)]
+        say_first = partial(announce, settings=settings, data=data)
+        checkpoints = folder / "checkpoints"
+        finished = fit(config, settings, data, checkpoints, callbacks=callbacks, announced=say_first)
+        finished = replace(finished, sample=finished.task.sample(finished.model, data))
         if is_written(folder):
             if not math.isfinite(finished.loss):  # else nothing would have been written
                 raise ValueError(

@@ -221,3 +221,19 @@ def test_a_rehearsal_counts_examples_and_the_head(qpa, bert, reviews, tmp_path):
     result = qpa("train", "--output", tmp_path / "run", *options(bert, reviews), "--dry-run", "--json")
     found = json.loads(result.out)
     assert (found["train_examples"], found["validation_examples"]) == (72, 8)
+
+
+def test_an_evaluation_knows_the_classes_of_the_run(qpa, bert, reviews, tmp_path):
+    found = trained(qpa, bert, reviews, tmp_path / "run")
+    data = read_data(read_settings(tmp_path / "run" / "run.yaml"))
+    rows = [(data.reader.decode(row["input_ids"]), data.labels[row["labels"]]) for row in data.validation]
+    other = write(tmp_path / "other.jsonl", rows[::-1])
+    given = ("--adapter", tmp_path / "run" / "adapter", "--data", other, "--block-length", 24)
+    result = qpa("evaluate", bert, "--task", "classify", *given, "--json")
+    assert result.code == 0, result.err
+    again = json.loads(result.out)
+    assert {name: again[name] for name in ("accuracy", "f1")} == {name: found[name] for name in ("accuracy", "f1")}
+    assert again["baseline"] == {"name": "always good, the commonest class", "accuracy": 0.5, "f1": 1 / 3}
+    write(other, [("new", "so-so")])
+    assert "which no example to train on has" in qpa("evaluate", bert, "--task", "classify", *given).err
+    assert "Set `--task classify`" in qpa("evaluate", BASE, *given).err

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
 from qpa_hf.evaluation.content import read_bytes
-from qpa_hf.evaluation.documents import COLUMN_SETTING, Text, check_apart
+from qpa_hf.evaluation.documents import Text, check_apart
 from qpa_hf.evaluation.tables import TABLES, labelled_rows, open_table
 from qpa_hf.messages import whole_number
 from qpa_hf.terminal import say
@@ -17,6 +17,7 @@ from qpa_hf.training.base import check_fit, load_tokenizer
 from qpa_hf.training.data import (
     DataSettings,
     Examples,
+    Naming,
     load_split,
     name_of,
     parts_of,
@@ -27,8 +28,6 @@ from qpa_hf.training.tasks.heads import base_labels, with_padding
 from qpa_hf.training.tasks.labelled import LabelledTask
 from qpa_hf.training.tasks.labels import check_known, label_names, parted
 
-OPTION = "`data.train` and `data.validation`"
-LABEL_SETTING = "`data.label_column`"
 Pairs = list[tuple[str, str]]  # texts with the names of their classes
 
 
@@ -43,11 +42,11 @@ class ClassifyTask(LabelledTask):
     auto = AutoModelForSequenceClassification
 
     def read(self, settings: DataSettings, model: str) -> Examples:
-        tokenizer = load_tokenizer(model)
+        tokenizer = _with_padding(load_tokenizer(model))
         length = whole_number("data.block_length", settings.block_length, least=2)
-        train, validation = (read_pairs(settings, part) for part in parts_of(settings))
+        train, validation = (_read(settings, part) for part in parts_of(settings))
         pairs = [pair for _, part in train for pair in part]
-        names = label_names((label for _, label in pairs), base_labels(model), LABEL_SETTING)
+        names = label_names((label for _, label in pairs), base_labels(model), Naming.label)
         part = validation_part(settings)
         if validation:
             check_apart([_text(*one) for one in train], [_text(*one) for one in validation])
@@ -58,10 +57,17 @@ class ClassifyTask(LabelledTask):
             part = "a tenth of each class"
             pairs, held_out = parted(pairs, [label for _, label in pairs], self.unit)
             check_apart([_text("the training part", pairs)], [_text("the tenth that is kept", held_out)])
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
         first, second = (_encoded(tokenizer, found, names, length) for found in (pairs, held_out))
         return Examples(first, second, name_of(settings), part, names, tokenizer)
+
+    def read_held_out(self, settings: DataSettings, model: str, labels: Sequence[str], naming: Naming) -> Examples:
+        length = whole_number(naming.length, settings.block_length, least=2)
+        tokenizer = _with_padding(load_tokenizer(model))
+        found = _of_files(settings, settings.validation, naming)
+        for where, pairs in found:
+            check_known((label for _, label in pairs), labels, where)
+        pairs = [pair for _, part in found for pair in part]
+        return Examples([], _encoded(tokenizer, pairs, labels, length), None, naming.files, tuple(labels), tokenizer)
 
     def load(self, model: str, data: Examples, config: Any = None) -> Any:
         return with_padding(super().load(model, data, config), data)
@@ -77,27 +83,32 @@ class ClassifyTask(LabelledTask):
         return DataCollatorWithPadding(data.reader)
 
 
-def read_pairs(settings: DataSettings, parts: Sequence[str]) -> list[tuple[str, Pairs]]:
+def _with_padding(tokenizer: Any) -> Any:
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _read(settings: DataSettings, parts: Sequence[str]) -> list[tuple[str, Pairs]]:
     """Return the names of files or splits, and the texts and classes in each."""
-    columns = (settings.text_column, COLUMN_SETTING), (settings.label_column, LABEL_SETTING)
-    if settings.dataset is not None:
-        names = [split_name(settings, split) for split in parts]
-        return [
-            (name, labelled_rows(load_split(settings, split), *columns, name))
-            for name, split in zip(names, parts, strict=True)
-        ]
-    return [(str(path), read_labelled(Path(path), OPTION, *columns)) for path in parts]
+    if settings.dataset is None:
+        return _of_files(settings, parts, Naming())
+    found = []
+    for split in parts:
+        name = split_name(settings, split)
+        found.append((name, labelled_rows(load_split(settings, split), *_columns(settings, Naming()), name)))
+    return found
 
 
-def read_labelled(path: Path, option: str, text: tuple[str, str], label: tuple[str, str]) -> Pairs:
-    """Return the texts and classes in a table.
+def _columns(settings: DataSettings, naming: Naming) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (settings.text_column, naming.text), (settings.label_column, naming.label)
 
-    Args:
-        path: the path of the file.
-        option: the option that names the file, for messages.
-        text: the column that holds the text, and the setting that names it.
-        label: the same of the class.
-    """
+
+def _of_files(settings: DataSettings, paths: Sequence[str], naming: Naming) -> list[tuple[str, Pairs]]:
+    return [(path, _of_file(Path(path), naming.files, *_columns(settings, naming))) for path in paths]
+
+
+def _of_file(path: Path, option: str, text: tuple[str, str], label: tuple[str, str]) -> Pairs:
     content = read_bytes(path, option)
     if path.suffix.lower() not in TABLES:
         raise ValueError(

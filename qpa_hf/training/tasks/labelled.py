@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from peft import PeftConfig
 from torch import nn
 
-from qpa_hf.evaluation.classification import classification_metrics, classify
+from qpa_hf.evaluation.classification import classification_metrics, classification_scores, classify
 from qpa_hf.training.data import DataSettings, Examples
-from qpa_hf.training.tasks.heads import check_kind, config_for, empty_model, load_with_head
+from qpa_hf.training.tasks.heads import base_labels, check_kind, config_for, empty_model, load_with_head
 from qpa_hf.training.tasks.metrics import ACCURACY, F1, LOSS
 from qpa_hf.training.tasks.task import Task
 
@@ -36,6 +36,18 @@ class LabelledTask(Task):
         base = config_for(model, data.labels)
         check_kind(self.auto, base, model, self.name)
         return load_with_head(self.auto, model, base, config)
+
+    def labels_of(self, model: str, recorded: Sequence[str]) -> tuple[str, ...]:
+        return tuple(recorded) or tuple(base_labels(model))
+
+    def baseline(self, model: Any, name: str, data: Examples) -> tuple[str, dict[str, float]]:
+        if set(base_labels(name)) == set(data.labels):
+            return super().baseline(model, name, data)
+        # A base model without a head for these classes has one that is drawn at random, which says nothing.
+        labels = [row["labels"] for row in data.validation]
+        commonest = max(range(len(data.labels)), key=labels.count)
+        what = f"always {data.labels[commonest]}, the commonest class"
+        return what, classification_scores([commonest] * len(labels), labels)
 
     def evaluate(self, model: Any, examples: Any, data: Examples, progress: bool = False) -> dict[str, float]:
         return classification_metrics(*classify(model, self.rows(examples, data), self.collator(data), progress))

@@ -39,13 +39,13 @@ def label_names(labels: Iterable[str], base: Iterable[str], setting: str) -> tup
 
 
 def check_known(labels: Iterable[str], names: Sequence[str], where: str) -> None:
-    """Raise ValueError if examples have labels that no example to train on has."""
+    """Raise ValueError if examples have labels that are not among the names of the classes trained on."""
     unknown = sorted(set(labels) - set(names))
     if unknown:
         known = ", ".join(map(shown, names[:MOST_LABELS])) + (", ..." if len(names) > MOST_LABELS else "")
         raise ValueError(
-            f"{where} has the label {shown(unknown[0])}, which no example to train on has: they have {known}. Add "
-            "examples of it to these, or leave it out."
+            f"{where} has the label {shown(unknown[0])}, which no example to train on has: they have {known}. Train "
+            "with examples of it, or leave it out."
         )
 
 

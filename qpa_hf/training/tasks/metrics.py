@@ -23,6 +23,10 @@ class Metric:
         """Return a value as people read it."""
         return f"{value:.{self.n_digits}f}"
 
+    def exact(self, value: float) -> str:
+        """Return a value with one digit more."""
+        return f"{value:.{self.n_digits + 1}f}"
+
 
 PERPLEXITY = Metric("perplexity", True, 2)
 ACCURACY = Metric("accuracy", False, 4)

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from qpa_hf.reproducible import seeded
-from qpa_hf.training.data import DataSettings, Examples
+from qpa_hf.training.data import DataSettings, Examples, Naming
 from qpa_hf.training.tasks.metrics import Metric
 
 
@@ -75,6 +75,23 @@ class Task(ABC):
             OSError: if a file is missing or cannot be read.
             ValueError: if the data will not do, with what to do.
         """
+
+    @abstractmethod
+    def read_held_out(self, settings: DataSettings, model: str, labels: Sequence[str], naming: Naming) -> Examples:
+        """Read the files in `settings.validation` alone, for a model that is trained already.
+
+        Args:
+            settings: their columns and length.
+            model: the base model.
+            labels: the names of the classes that it knows, in order; none without classes.
+            naming: what messages call the settings.
+
+        Raises: as `read` does.
+        """
+
+    def labels_of(self, model: str, recorded: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the classes that a trained model knows: those that its run recorded, or the base's."""
+        return ()
 
     def fingerprint(self, data: Examples) -> str:
         """Return the SHA-256 of the examples: of what they hold, not of the files, which may be moved."""
@@ -142,9 +159,28 @@ class Task(ABC):
     def evaluate(self, model: Any, examples: Any, data: Examples, progress: bool = False) -> dict[str, float]:
         """Return the metrics of a model on examples, by the names in `metrics`."""
 
+    def baseline(self, model: Any, name: str, data: Examples) -> tuple[str, dict[str, float]]:
+        """Return what an adapter is measured against on the validation examples, and its metrics.
+
+        Args:
+            model: the `PeftModel`.
+            name: the name of the base model.
+            data: the examples.
+        """
+        with model.disable_adapter():
+            return "the base model alone", self.evaluate(model, data.validation, data)
+
     @abstractmethod
     def loss_of(self, metrics: Mapping[str, float]) -> float:
         """Return the mean loss that metrics stand for, in nats."""
+
+    def counted(self, found: Mapping[str, Any]) -> str:
+        """Return what an evaluation was over, in words, of what `qpa evaluate --json` prints."""
+        return f"{found['n_examples']:,} {self.unit}"
+
+    def prompt(self, tokenizer: Any, text: str) -> list[int]:
+        """Return the token ids that a language model goes on from, of what a user has typed."""
+        return list(tokenizer(text)["input_ids"])
 
     def tuning(self, data: Examples, share: int) -> Examples:
         """Return the training examples as what settings are chosen on, with one in `share` of them to evaluate on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from qpa_hf.training.data import (
     VALIDATION_SHARE,
     DataSettings,
     Examples,
+    Naming,
     load_split,
     name_of,
     parts_of,
@@ -59,6 +60,12 @@ class TextTask(Task):
         first, second = _parted(text_blocks(tokenizer, _documents(train), length))
         return Examples(first, second, None, "last tenth of the training text", reader=tokenizer)
 
+    def read_held_out(self, settings: DataSettings, model: str, labels: Sequence[str], naming: Naming) -> Examples:
+        texts = read_files(settings.validation, naming.files, settings.text_column, naming.text)
+        tokenizer = load_tokenizer(model)
+        blocks = text_blocks(tokenizer, _documents(texts), whole_number(naming.length, settings.block_length, least=2))
+        return Examples(blocks[:0], blocks, None, naming.files, reader=tokenizer)
+
     def fingerprint(self, data: Examples) -> str:
         found = hashlib.sha256()
         for blocks in (data.train, data.validation):
@@ -73,7 +80,8 @@ class TextTask(Task):
         return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
 
     def check(self, base: Any, model: str, data: Examples, option: str) -> None:
-        check_fit(base, model, int(data.train.max()), data.train.shape[1], option)
+        last = max(int(blocks.max()) for blocks in (data.train, data.validation) if len(blocks))
+        check_fit(base, model, last, data.validation.shape[1], option)
 
     def rows(self, examples: Tensor, data: Examples) -> list[dict[str, Tensor]]:
         return [_row(block) for block in examples]
@@ -98,13 +106,16 @@ class TextTask(Task):
             f"{len(data.validation):,} to evaluate on ({data.validation_split})"
         )
 
+    def counted(self, found: Mapping[str, Any]) -> str:
+        return f"{found['predicted_tokens']:,} predicted tokens, no padding"
+
     def sample(self, model: Any, data: Examples) -> dict[str, str]:
         return beside_base(model, data.reader, data.validation[0][:N_PROMPT].tolist())
 
 
 def _texts(settings: DataSettings, part: Any) -> list[Text]:
     if settings.dataset is None:
-        return read_files(part, "`data.train` and `data.validation`", settings.text_column)
+        return read_files(part, Naming.files, settings.text_column)
     found = []
     for split in part:
         what = split_name(settings, split)
