@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -125,7 +125,7 @@ def fit(config: PeftConfig, settings: RunSettings, data: Examples, folder: Path,
     announced(trainer)
     if isinstance(config, QPAConfig) and config.basis == "gradient":
         order = torch.randperm(len(rows[0]), generator=torch.Generator().manual_seed(arguments.seed)).tolist()
-        shuffled: Any = [rows[0][i] for i in order]  # the same whenever they are read, for runs that are resumed
+        shuffled = Subset(rows[0], order)  # the same whenever they are read, for runs that are resumed
         batches: Any = DataLoader(shuffled, arguments.train_batch_size, collate_fn=task.collator(data))
         is_saved = arguments.save_strategy != "no"
         cache = folder / "bases.safetensors" if is_saved else None
@@ -229,5 +229,6 @@ def _record(finished: Finished, settings: RunSettings, data: Examples) -> RunRec
     values = {metric.name: finished.after[metric.name] for metric in finished.task.listed}
     results = [Result(name, value, data.name, data.validation_split) for name, value in values.items()]
     datasets = [data.name] if data.name else []
-    known = RunRecord(datasets=datasets, results=results, labels=list(data.labels), **settings.record)
+    facts = {"labels": list(data.labels), "task": finished.task.hub_task}
+    known = RunRecord(datasets=datasets, results=results, **facts, **settings.record)
     return RunRecord.from_trainer(finished.trainer.args, finished.trainer.state, known)

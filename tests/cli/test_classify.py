@@ -233,7 +233,7 @@ def test_an_evaluation_knows_the_classes_of_the_run(qpa, bert, reviews, tmp_path
     assert result.code == 0, result.err
     again = json.loads(result.out)
     assert {name: again[name] for name in ("accuracy", "f1")} == {name: found[name] for name in ("accuracy", "f1")}
-    assert again["baseline"] == {"name": "always good, the commonest class", "accuracy": 0.5, "f1": 1 / 3}
+    assert again["baseline"] == {"name": "always bad, the commonest class", "accuracy": 0.5, "f1": 1 / 3}
+    assert "Set `--task classify`" in qpa("evaluate", BASE, *given).err
     write(other, [("new", "so-so")])
     assert "which no example to train on has" in qpa("evaluate", bert, "--task", "classify", *given).err
-    assert "Set `--task classify`" in qpa("evaluate", BASE, *given).err

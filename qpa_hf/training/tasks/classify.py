@@ -24,7 +24,7 @@ from qpa_hf.training.data import (
     split_name,
     validation_part,
 )
-from qpa_hf.training.tasks.heads import base_labels, with_padding
+from qpa_hf.training.tasks.heads import base_config, base_labels, check_kind, with_padding
 from qpa_hf.training.tasks.labelled import LabelledTask
 from qpa_hf.training.tasks.labels import check_known, label_names, parted
 
@@ -42,6 +42,7 @@ class ClassifyTask(LabelledTask):
     auto = AutoModelForSequenceClassification
 
     def read(self, settings: DataSettings, model: str) -> Examples:
+        check_kind(self.auto, base_config(model), model, self.name)
         tokenizer = _with_padding(load_tokenizer(model))
         length = whole_number("data.block_length", settings.block_length, least=2)
         train, validation = (_read(settings, part) for part in parts_of(settings))

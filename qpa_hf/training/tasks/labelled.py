@@ -44,10 +44,14 @@ class LabelledTask(Task):
         if set(base_labels(name)) == set(data.labels):
             return super().baseline(model, name, data)
         # A base model without a head for these classes has one that is drawn at random, which says nothing.
-        labels = [row["labels"] for row in data.validation]
+        labels = self.names_in(data.validation, data)
         commonest = max(range(len(data.labels)), key=labels.count)
         what = f"always {data.labels[commonest]}, the commonest class"
         return what, classification_scores([commonest] * len(labels), labels)
+
+    def names_in(self, examples: Any, data: Examples) -> list[int]:
+        """Return the indices of the classes of examples."""
+        return [row["labels"] for row in examples]
 
     def evaluate(self, model: Any, examples: Any, data: Examples, progress: bool = False) -> dict[str, float]:
         return classification_metrics(*classify(model, self.rows(examples, data), self.collator(data), progress))

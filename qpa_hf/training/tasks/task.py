@@ -40,6 +40,7 @@ class Task(ABC):
         metrics: what `evaluate` returns, the one that tables show first.
         criterion: the one, the less the better, by which settings are chosen.
         listed: those that a card lists.
+        hub_task: the Hub's name of the task, where PEFT has no type for it.
         needs: the extra, and the modules in it that this task cannot do without.
         is_language: whether the model writes text.
     """
@@ -53,6 +54,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     criterion: ClassVar[Metric]
     listed: ClassVar[tuple[Metric, ...]]
+    hub_task: ClassVar[str | None] = None
     needs: ClassVar[tuple[str, tuple[str, ...]] | None] = None
     is_language: ClassVar[bool] = False
 
