@@ -20,6 +20,7 @@ from torch import nn
 from qpa_hf import Ansatz, QPAConfig, generate, register_ansatz
 from qpa_hf.heads import QuantumHead
 
+PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags")  # lines of Linux about it
 SHOWN = 2  # numbers of a result that are kept beside its digest
 
 LINEAR = {"target_modules": ["q_proj", "v_proj"]}
@@ -79,9 +80,12 @@ HEADS = {
 
 
 def machine():
-    """Return what the bits depend on."""
-    names = [line.split(":")[1].strip() for line in _cpu() if line.startswith("model name")]
-    found = {"cpu": names[0] if names else platform.processor(), "isa": torch.backends.cpu.get_cpu_capability()}
+    """Return what the bits depend on.
+
+    Of a processor that is its model and what it can do: virtual machines give many models one name.
+    """
+    kind = "\n".join(sorted({line for line in _cpu() if line.startswith(PROCESSOR)})) or platform.processor()
+    found = {"cpu": hashlib.sha256(kind.encode()).hexdigest()[:16], "isa": torch.backends.cpu.get_cpu_capability()}
     for name in ("torch", "numba", "peft", "transformers"):
         try:
             found[name] = version(name)

@@ -45,7 +45,7 @@ def names(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if "```python" in p.read_text(encoding="utf-8")], ids=lambda p: p.name
 )
-def test_snippets_run(page, names, monkeypatch):
+def test_snippets_run(page, names, registry, monkeypatch):
     monkeypatch.setattr("qpa_hf.generator.sources.SOURCES", SOURCES | {})  # a page adds one
     for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         exec(snippet, names)

@@ -49,8 +49,10 @@ def generate_text(
     ids = torch.tensor([list(prompt)], device=next(model.parameters()).device)
     padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     how: dict[str, Any] = {"do_sample": False}
+    if model.generation_config.eos_token_id is None:  # else a chat's end of an answer is among its own
+        how["eos_token_id"] = tokenizer.eos_token_id
     if temperature > 0:
-        how = {"do_sample": True, "temperature": temperature, "top_k": 0}
+        how |= {"do_sample": True, "temperature": temperature, "top_k": 0}
     state = torch.random.get_rng_state()
     try:
         set_seed(seed)
@@ -60,7 +62,6 @@ def generate_text(
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=n_tokens,
                 pad_token_id=padding,
-                eos_token_id=tokenizer.eos_token_id,
                 **how,
             )
     finally:

@@ -101,8 +101,9 @@ class FrozenBases(Pieces):
         n_bases = self._n_bases(generator)
         if not n_bases:
             raise RuntimeError(
-                "The adapter's gradient bases are not known yet. Call `qpa_hf.initialize_basis(model, "
-                "dataloader)` once, before training."
+                "The adapter's gradient bases are not known yet: before training, call "
+                "`trainer.add_callback(qpa_hf.trainer_callbacks.GradientBasisCallback(trainer))`, or without a "
+                "Trainer `qpa_hf.initialize_basis(model, dataloader)`."
             )
         buffer = generator.frozen("basis")
         tensors = [pieces[0]] * len(self.shapes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
-from torch.utils.data import DataLoader, Subset
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -24,7 +24,7 @@ from qpa_hf.accelerators import check_kernels
 from qpa_hf.materialize import NotFiniteError, materialize
 from qpa_hf.model_cards import RECORD_NAME, Result, RunRecord, add_record
 from qpa_hf.models import bank_of
-from qpa_hf.trainer_callbacks import CircuitMetricsCallback, RefreshBasisCallback
+from qpa_hf.trainer_callbacks import CircuitMetricsCallback, GradientBasisCallback
 from qpa_hf.training.announcement import EstimateCallback, announce
 from qpa_hf.training.data import Examples
 from qpa_hf.training.folder import discard, started_run
@@ -33,7 +33,7 @@ from qpa_hf.training.resuming import last_checkpoint, train_or_resume
 from qpa_hf.training.settings import RunSettings, check_stages, read_data
 from qpa_hf.training.standstill import StandstillCallback
 from qpa_hf.training.tasks import TASKS, Task
-from qpa_hf.tuners.qpa import QPAConfig, initialize_basis
+from qpa_hf.tuners.qpa import QPAConfig
 from qpa_hf.tuners.qpa.refusals import naming_layers
 
 
@@ -119,21 +119,17 @@ def fit(config: PeftConfig, settings: RunSettings, data: Examples, folder: Path,
     trainer = task.trainer(model, arguments, data, rows, callbacks)
     for printing in (ProgressCallback, PrinterCallback):  # the second where transformers is told to log less
         trainer.remove_callback(printing)
+    is_gradient = isinstance(config, QPAConfig) and config.basis == "gradient"
+    if is_gradient:
+        trainer.add_callback(GradientBasisCallback(trainer))
     has_bars = not arguments.disable_tqdm
     if has_bars:
         trainer.add_callback(QuietProgress)
     announced(trainer)
-    if isinstance(config, QPAConfig) and config.basis == "gradient":
-        order = torch.randperm(len(rows[0]), generator=torch.Generator().manual_seed(arguments.seed)).tolist()
-        shuffled = Subset(rows[0], order)  # the same whenever they are read, for runs that are resumed
-        batches: Any = DataLoader(shuffled, arguments.train_batch_size, collate_fn=task.collator(data))
-        is_saved = arguments.save_strategy != "no"
-        cache = folder / "bases.safetensors" if is_saved else None
-        initialize_basis(model, batches, cache=cache, progress=has_bars)
-        if config.n_stages > 1:
-            trainer.add_callback(RefreshBasisCallback(batches))
-    # Before anything is resumed, so that it is the untrained adapter's in a resumed run, too.
-    before = task.evaluate(model, data.validation, data, has_bars)
+    # Before anything is resumed, so that it is the untrained adapter's in a resumed run, too. Without bases it is the
+    # base model that answers.
+    with model.disable_adapter() if is_gradient else nullcontext():
+        before = task.evaluate(model, data.validation, data, has_bars)
     if math.isfinite(task.loss_of(before)):
         trainer.add_callback(StandstillCallback(task.loss_of(before)))
     try:
@@ -155,7 +151,7 @@ def training_arguments(settings: RunSettings, folder: Path, **changes: Any) -> T
     # Bars are the run's to decide; else the level of transformers' log would.
     does_pin = torch.accelerator.is_available() and not torch.backends.mps.is_available()
     own = {"dataloader_pin_memory": does_pin, "disable_tqdm": False}
-    arguments = TrainingArguments(output_dir=str(folder), **(own | settings.training | changes))
+    arguments = TASKS[settings.task].arguments(output_dir=str(folder), **(own | settings.training | changes))
     check_kernels(arguments.device)
     return arguments
 

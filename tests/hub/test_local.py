@@ -83,7 +83,9 @@ def test_a_token_means_what_it_means_to_huggingface_hub(token, implicit, sent, i
         HfApi(token=token).repo_info(repo)
     else:
         download(repo, token=token, cache_dir=scene.cache(), policy=QUICK)
-    assert {entry["authorization"] for entry in scene.hub.log if entry["line"].startswith("GET /api/")} == {sent}
+    # Threads that transformers leaves behind may ask this Hub for other repositories.
+    asked = [entry for entry in scene.hub.log if entry["line"].startswith("GET /api/") and repo in entry["line"]]
+    assert {entry["authorization"] for entry in asked} == {sent}
 
 
 def test_a_token_that_is_asked_for_and_not_there(hub, monkeypatch):

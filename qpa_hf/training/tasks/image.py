@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import AutoImageProcessor, AutoModelForImageClassification, default_data_collator
+from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from qpa_hf.evaluation.content import read_bytes
 from qpa_hf.evaluation.tables import column_of, labels_of
@@ -152,9 +152,6 @@ class ImageTask(LabelledTask):
 
     def rows(self, examples: Any, data: Examples) -> Rows:
         return Rows(examples, data)
-
-    def collator(self, data: Examples) -> Callable[[list[Any]], dict[str, Any]]:
-        return default_data_collator
 
     def names_in(self, examples: Any, data: Examples) -> list[int]:
         return [data.labels.index(one.label) for one in examples]

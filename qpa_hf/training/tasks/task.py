@@ -13,18 +13,22 @@ from typing import Any, ClassVar
 import torch
 from peft import PeftConfig
 from torch import nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, default_data_collator
 
 from qpa_hf.reproducible import seeded
 from qpa_hf.training.data import DataSettings, Examples, Naming
 from qpa_hf.training.tasks.metrics import Metric
 
 
-class RunTrainer(Trainer):
-    """Trainer, without its comparison of a checkpoint's arguments with its own."""
+class Uncompared:
+    """A Trainer without its comparison of a checkpoint's arguments with its own."""
 
     def compare_trainer_and_checkpoint_args(self, *args: Any) -> None:
         """Say nothing: `started_run` has compared all settings, and Trainer takes shares of a run for other ones."""
+
+
+class RunTrainer(Uncompared, Trainer):
+    """Trainer, as it is for runs."""
 
 
 class Task(ABC):
@@ -123,13 +127,17 @@ class Task(ABC):
     def check(self, base: Any, model: str, data: Examples, option: str) -> None:
         """Raise ValueError if the base model cannot read the examples; `option` is the setting of their length."""
 
+    def arguments(self, **values: Any) -> TrainingArguments:
+        """Return the arguments of the task's Trainer."""
+        return TrainingArguments(**values)
+
     @abstractmethod
     def rows(self, examples: Any, data: Examples) -> Any:
         """Return examples as Trainer takes them."""
 
-    @abstractmethod
     def collator(self, data: Examples) -> Callable[[list[Any]], dict[str, Any]]:
         """Return what makes a batch of rows."""
+        return default_data_collator
 
     def trainer(
         self,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from peft import PeftConfig
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, default_data_collator
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from qpa_hf.evaluation import perplexity, text_blocks
 from qpa_hf.evaluation.documents import COLUMN_SETTING, Text, check_apart, read_files
@@ -85,9 +85,6 @@ class TextTask(Task):
 
     def rows(self, examples: Tensor, data: Examples) -> list[dict[str, Tensor]]:
         return [_row(block) for block in examples]
-
-    def collator(self, data: Examples) -> Callable[[list[Any]], dict[str, Any]]:
-        return default_data_collator
 
     def evaluate(self, model: Any, examples: Tensor, data: Examples, progress: bool = False) -> dict[str, float]:
         return {"perplexity": perplexity(model, examples, progress=progress)}

@@ -92,8 +92,8 @@ def initialize_basis(
         found = read_bases(path, _identity(sizes), bases.n_buffer // bases.n_stages)
     else:
         # A DataLoader draws a seed; who reads the cache instead must find the same random numbers afterwards.
-        with _without_adapters(model), torch.random.fork_rng(devices=[]):
-            found = _found(model, _first(dataloader, n_examples), loss, sizes, exact_bytes, progress)
+        with without_adapters(model), torch.random.fork_rng(devices=[]):
+            found = _found(model, first_examples(dataloader, n_examples), loss, sizes, exact_bytes, progress)
         if path is not None and is_first_process():
             write_bases(path, found, _identity(sizes))
     _begin_stage(bank, bases, _levelled(model, adapter_name, sizes, bases, found))
@@ -112,7 +112,7 @@ def refresh_basis(
 
     The gradient is that of the model with its adapter as it is by now. What was generated so far stays, frozen; the
     circuits and the mapping model start over with a core of zeros, so that the adapter does what it did before. An
-    optimizer must forget what it knows of them (`RefreshBasisCallback` sees to it).
+    optimizer must forget what it knows of them (`GradientBasisCallback` sees to it).
 
     Args: see `initialize_basis`.
 
@@ -144,7 +144,7 @@ def refresh_basis(
     for parameter in trained:  # nobody needs their gradients, and DDP would wait for them
         parameter.requires_grad_(False)
     try:
-        batches = _first(dataloader, n_examples)
+        batches = first_examples(dataloader, n_examples)
         sizes = _sizes(model, adapter_name, bases)
         found = _found(model, batches, loss, sizes, exact_bytes, progress)
     finally:
@@ -226,7 +226,7 @@ def _levelled(
 
 
 @contextmanager
-def _without_adapters(model: nn.Module) -> Iterator[None]:
+def without_adapters(model: nn.Module) -> Iterator[None]:
     """Switch adapted layers off, but not what is trained whole: a head that was fitted is the one to ask."""
     layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer) and not m.disable_adapters]
     for layer in layers:
@@ -249,7 +249,7 @@ def _begin_stage(bank: Bank, bases: FrozenBases, found: Tensor) -> None:
     generator.begin_stage()
 
 
-def _first(dataloader: Iterable[Mapping[str, Any]], n_examples: int) -> Iterator[Mapping[str, Any]]:
+def first_examples(dataloader: Iterable[Mapping[str, Any]], n_examples: int) -> Iterator[Mapping[str, Any]]:
     """Return batches until `n_examples` examples have been read."""
     n_examples = whole_number("n_examples", n_examples)
     n_read = 0

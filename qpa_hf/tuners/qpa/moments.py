@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -166,7 +166,7 @@ def _check_same(first: Tensor, mean: Tensor, i: int, sizes: Mapping[str, LayerSi
         )
 
 
-def _add_up(name: str, parts: Iterable[Any]) -> None:
+def _add_up(name: str, parts: Sequence[Any]) -> None:
     """Add a layer's sums up over all processes, in place."""
     name = name.removeprefix(PREFIX)
     for part in parts:
@@ -178,6 +178,11 @@ def _add_up(name: str, parts: Iterable[Any]) -> None:
                 dist.all_reduce(tensor)
             if not bool(tensor.isfinite().all()):
                 raise ValueError(f"The gradient of {name} is not finite. Check the examples and the dtype.")
+    if not any(bool(part.sums()[0].any()) for part in parts):
+        raise ValueError(
+            f"The gradient of {name} is zero: the loss of these examples does not depend on it. Pass examples that "
+            "differ (rewards that are all equal teach nothing), or do not target it."
+        )
 
 
 def _warn_of_guessing(model: Any, loss: float, depth: int = 5) -> None:
@@ -188,6 +193,6 @@ def _warn_of_guessing(model: Any, loss: float, depth: int = 5) -> None:
         warnings.warn(
             f"The classifier's loss is {loss:.3f}, that of guessing among {n_labels} labels is "
             f"{math.log(n_labels):.3f}: its head seems to be random still, and the gradient says little. Fit the head "
-            "on the frozen base model first, then find the bases.",
+            "on the frozen base model first, by `GradientBasisCallback(trainer, fit_head=True)` for example.",
             stacklevel=depth,
         )

@@ -70,6 +70,11 @@ REFUSED_CALLS = {
     ),
     "no labels": (lambda model: initialize_basis(model, [inputs("llama")]), ValueError, "labels"),
     "not finite": (lambda model: initialize_basis(model, [inputs("llama")], loss=infinite), ValueError, "not finite"),
+    "zero": (
+        lambda model: initialize_basis(model, [inputs("llama")], loss=lambda *given: 0 * square(*given)),
+        ValueError,
+        "q_proj is zero",
+    ),
     "without a gradient": (
         lambda model: initialize_basis(model, [inputs("llama")], loss=without_gradient),
         ValueError,

@@ -4,16 +4,12 @@ import json
 
 import pytest
 import torch
-from cases import LM
 from helpers import disturb, logits
 from models import build, inputs
 from peft import PeftModel, get_peft_model
-from trained import StopAt, rows, trainer
-from transformers import TrainerCallback
 
 from qpa_hf import QPAConfig, initialize_basis, materialize, refresh_basis
 from qpa_hf.inspection import inspect
-from qpa_hf.trainer_callbacks import RefreshBasisCallback
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -154,59 +150,6 @@ def test_wrong_calls_get_one_clear_sentence(case):
         call()
 
 
-class Count(TrainerCallback):
-    """Notes how many bases are known at the end of each step."""
-
-    def __init__(self):
-        self.n_bases = []
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.n_bases.append(model.base_model.lora_qpa["default"].n_bases)
-
-
-def run(folder, *callbacks, max_steps=6):
-    """Return a Trainer for six steps in three stages, with a checkpoint after each step."""
-    batches = [{name: torch.stack([row[name] for row in rows(4)]) for name in rows(1)[0]}]
-    model = get_peft_model(build("llama"), QPAConfig(**(SETTINGS | {"n_stages": 3}), **LM))
-    initialize_basis(model, batches)
-    saving = {"max_steps": max_steps, "save_strategy": "steps", "save_steps": 1}
-    return trainer(folder, [RefreshBasisCallback(batches), *callbacks], model=model, **saving)
-
-
-def test_one_stage_needs_no_callback(tmp_path):
-    with pytest.raises(ValueError, match="only one stage"):
-        trainer(tmp_path, [RefreshBasisCallback([])]).train()
-
-
-def test_run_has_a_step_for_each_stage(tmp_path):
-    with pytest.raises(ValueError, match=r"too few steps \(2\) for 3 stages"):
-        run(tmp_path, max_steps=2).train()
-
-
-def test_trainer_gives_each_stage_as_many_steps(tmp_path):
-    count = Count()
-    run(tmp_path, count).train()
-    assert count.n_bases == [1, 1, 2, 2, 3, 3]
-
-
-def test_optimizer_forgets_the_last_stage(tmp_path):
-    made = run(tmp_path)
-    made.train()
-    assert {int(state["step"]) for state in made.optimizer.state.values()} == {2}
-
-
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_interrupted_stages_resume_bit_for_bit(step, tmp_path):
-    whole = run(tmp_path / "whole")
-    whole.train()
-    run(tmp_path / "parts", StopAt(step)).train()
-    resumed = run(tmp_path / "parts")
-    resumed.train(resume_from_checkpoint=True)
-    expected = tensors(whole.model)
-    for key, value in tensors(resumed.model).items():
-        assert torch.equal(value, expected[key]), key
-
-
 def test_copied_buffers_are_noticed():
     model, copy = in_second_stage(), staged()
     disturb(model)
@@ -220,11 +163,6 @@ def test_combination_may_have_any_rank():
     model.add_adapter("other", QPAConfig(r=3, chunk_size=16, target_modules=SETTINGS["target_modules"]))
     model.add_weighted_adapter(["default", "other"], [1.0, 1.0], "both", combination_type="cat")
     assert (model.peft_config["both"].r, model.peft_config["default"].n_stages) == (9, 2)
-
-
-def test_batches_that_can_be_read_once_are_refused():
-    with pytest.raises(TypeError, match="only once"):
-        RefreshBasisCallback(iter([]))
 
 
 def test_float16_finds_the_same_bases():
