@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-TASKS = ("text", "classify", "image")  # the keys of qpa_hf.training.tasks.TASKS
+TASKS = ("text", "classify", "chat", "image")  # the keys of qpa_hf.training.tasks.TASKS
 RECIPES = ("paper-gemma", "paper-gpt2")  # the files in qpa_hf/training/recipes
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
