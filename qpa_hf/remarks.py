@@ -13,6 +13,7 @@ OF_COMMANDS = {
         "`loss_type=None` was set",  # of every GPT-2, whose loss is right all the same
         "We strongly recommend passing in an `attention_mask`",  # of blocks that hold the end-of-text token, unpadded
     ),
+    "transformers.distributed.tensor_parallel": ("The following layers were not sharded",),  # without any plan for it
     "transformers.trainer_utils": ("mtime may not be reliable",),
     "matplotlib.font_manager": ("findfont",),  # a list of fonts that another environment has left; another font serves
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
+from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback
 
 from qpa_hf.terminal import say
@@ -40,13 +42,13 @@ def _adapted(model: Any, name: str) -> str:
     kinds = list(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
     shown = ", ".join(kinds[:MOST_NAMES]) + (", ..." if len(kinds) > MOST_NAMES else "")
     n_trained, n_all = model.get_nb_trainable_parameters()
-    saved = getattr(model.active_peft_config, "modules_to_save", None) or []
-    n_beside = sum(
-        parameter.numel()
+    saved = {
+        name: parameter.numel()
         for name, parameter in model.named_parameters()
         if parameter.requires_grad and ".modules_to_save." in name
-    )
-    beside = f", {n_beside:,} of them in {', '.join(saved)}" if n_beside and saved else ""
+    }
+    modules = dict.fromkeys(name.partition(".modules_to_save.")[0].rpartition(".")[2] for name in saved)
+    beside = f", {sum(saved.values()):,} of them in {', '.join(modules)}" if saved else ""
     return (
         f"Adapting {len(layers)} layers ({shown}) of {name}: {n_trained:,} trained parameters{beside}, "
         f"{100 * n_trained / n_all:.3g} % of {n_all:,}"
@@ -56,7 +58,7 @@ def _adapted(model: Any, name: str) -> str:
 def _memory(model: Any) -> str:
     n_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     n_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return f"{(n_bytes + N_COPIES * FLOAT_BYTES * n_trained) / 2**20:,.0f} MiB"
+    return f"{(n_bytes + N_COPIES * FLOAT_BYTES * n_trained) / 2**20:,.3g} MiB"
 
 
 class EstimateCallback(TrainerCallback):
@@ -74,7 +76,7 @@ class EstimateCallback(TrainerCallback):
         if self.n_begun == 2 + N_TIMED and state.max_steps >= FEWEST_STEPS:
             seconds = (time.perf_counter() - self.start) / N_TIMED
             left = f"the other {n_left:,} steps, {seconds:.2g} s each, evaluations aside"
-            say(f"About {duration(n_left * seconds)} for {left}", is_error=True)
+            tqdm.write(f"About {duration(n_left * seconds)} for {left}", file=sys.stderr)  # above the bar
 
 
 def duration(seconds: float) -> str:

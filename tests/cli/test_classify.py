@@ -74,7 +74,10 @@ def trained(qpa, base, reviews, folder):
 
 
 def test_a_classifier_is_trained_and_loads_without_us(qpa, bert, reviews, tmp_path):
-    found = trained(qpa, bert, reviews, tmp_path / "run")
+    result = qpa("train", "--output", tmp_path / "run", *options(bert, reviews), "--json")
+    assert " of them in dense, classifier" in result.err
+    assert "were not sharded" not in result.err
+    found = json.loads(result.out)
     data, batch, labels = batch_of(read_settings(tmp_path / "run" / "run.yaml"))
     torch.save(batch | {"id2label": dict(enumerate(data.labels))}, tmp_path / "inputs")
     program = [sys.executable, LOADER, "AutoModelForSequenceClassification", bert, tmp_path / "run" / "adapter"]
