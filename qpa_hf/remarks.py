@@ -17,7 +17,7 @@ OF_COMMANDS = {
     "transformers.trainer_utils": ("mtime may not be reliable",),
     "matplotlib.font_manager": ("findfont",),  # a list of fonts that another environment has left; another font serves
 }
-WARNED = (".*is_gradient_checkpointing.*", "fan_in_fan_out is set to ")
+WARNED = (".*is_gradient_checkpointing.*", "`gradient_checkpointing` is deprecated", "fan_in_fan_out is set to ")
 
 
 def silence_commands() -> None:
