@@ -20,9 +20,9 @@ def plan(
     target: Annotated[
         list[str] | None, typer.Option(help="Module to adapt; repeat for several, or 'all-linear'.")
     ] = None,
-    r: Annotated[int | None, typer.Option(help="LoRA's rank; 8 if none.")] = None,
+    r: Annotated[int | None, typer.Option(help="LoRA's rank; 16 on gradient bases if none, else 8.")] = None,
     chunk_size: Annotated[list[int] | None, typer.Option(help="Chunk size; repeat to compare several.")] = None,
-    basis: Annotated[str | None, typer.Option(help="What the factors stand on: kaiming or gradient.")] = None,
+    basis: Annotated[str | None, typer.Option(help="What the factors stand on: gradient if none, or kaiming.")] = None,
     paper: Annotated[bool, typer.Option(help="Use the paper's generator.")] = False,
     task_type: Annotated[str | None, typer.Option(help="Task, as PEFT names it; CAUSAL_LM if none.")] = None,
     shots: Annotated[str | None, typer.Option(help='Measurements of a circuit; "20x": of each basis state.')] = None,

@@ -26,6 +26,7 @@ def _settings(
     validation: list[str] | None,
     dataset: str | None,
     task: str | None,
+    **defaults: Any,
 ) -> RunSettings:
     from qpa_hf.training import read_settings
 
@@ -37,7 +38,7 @@ def _settings(
     direct |= {"task": task} if task else {}
     direct |= {"data": data} if data else {}
     reset = ["data.dataset_config=null"] if dataset else []  # of a recipe's dataset; an override still counts
-    return read_settings(config, recipe, [*reset, *(overrides or ())], **direct)
+    return read_settings(config, recipe, [*reset, *(overrides or ())], **defaults, **direct)
 
 
 def train(
@@ -134,7 +135,8 @@ def compare(
     from qpa_hf.messages import printable
     from qpa_hf.terminal import console, say
 
-    settings = _settings(config, recipe, overrides, model, train, validation, dataset, task)
+    # Arms on gradient bases are there whatever the adapter is; the others are what they are compared with.
+    settings = _settings(config, recipe, overrides, model, train, validation, dataset, task, basis="kaiming")
     options = Options(arms=tuple(arm or ()), rates=tuple(rate or RATES), n_seeds=seeds)
     result = run_arms(settings, output, options, is_fresh=fresh)
     picture = plots.of_comparison(result, output)

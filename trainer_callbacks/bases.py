@@ -11,6 +11,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from qpa_hf.messages import check_kind, whole_number
 from qpa_hf.models import bank_of, unwrapped
+from qpa_hf.trainer_callbacks import head
 from qpa_hf.trainer_callbacks.own_batches import own_batches
 from qpa_hf.tuners.qpa import initialize_basis, refresh_basis
 from qpa_hf.tuners.qpa.basis_cost import EXACT_BYTES
@@ -34,12 +35,15 @@ class GradientBasisCallback(TrainerCallback):
         trainer: the trainer that the callback is added to.
         n_examples: number of examples to read in each process for each stage; a data set with fewer is read once.
         adapter_name: name of the adapter.
+        fit_head: whether to train the adapter's `modules_to_save` alone first, in a few passes over `n_examples`
+            examples: a classifier's head is random as it is made, and its gradient would say little.
         exact_bytes: see `initialize_basis`.
 
     Raises:
         TypeError: if `trainer` is none.
-        ValueError: when training begins, if the adapter has no gradient bases, if it has more stages than the run has
-            steps, if the callback was added to another trainer, or for what `initialize_basis` would refuse.
+        ValueError: when training begins, if the adapter has no gradient bases or no head to fit, if it has more stages
+            than the run has steps, if the callback was added to another trainer, or for what `initialize_basis` would
+            refuse.
 
     Example:
         >>> trainer.add_callback(GradientBasisCallback(trainer))  # doctest: +SKIP
@@ -50,13 +54,16 @@ class GradientBasisCallback(TrainerCallback):
         trainer: Trainer,
         n_examples: int = 1024,
         adapter_name: str = "default",
+        fit_head: bool = False,
         exact_bytes: int = EXACT_BYTES,
     ) -> None:
         check_kind("trainer", trainer, Trainer, "the Trainer that the callback is added to")
         check_kind("adapter_name", adapter_name, str, "the adapter's name")
+        check_kind("fit_head", fit_head, bool, "True or False")
         self.trainer: Any = trainer  # so that trainers of any library may take any batch
         self.n_examples = whole_number("n_examples", n_examples)
         self.adapter_name = adapter_name
+        self.fit_head = fit_head
         self.exact_bytes = whole_number("exact_bytes", exact_bytes, least=0)
 
     def on_train_begin(
@@ -75,6 +82,8 @@ class GradientBasisCallback(TrainerCallback):
                 "smaller `n_stages`."
             )
         if not bank_of(model, self.adapter_name).generator.count_bases():
+            if self.fit_head:
+                head.fit_head(self.trainer, unwrapped(model), self.adapter_name, self.n_examples, self._loss)
             with self._found(0, kwargs["optimizer"]) as found:
                 initialize_basis(**found)
 

@@ -63,7 +63,9 @@ def _drawing_apart(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _logging_apart(trainer: Trainer) -> Iterator[None]:
-    kept = {name: copy.deepcopy(vars(trainer)[name]) for name in LOGGED if name in vars(trainer)}
+    """Let a trainer take its notes in copies, which are thrown away."""
+    kept = {name: vars(trainer)[name] for name in LOGGED if name in vars(trainer)}
+    vars(trainer).update(copy.deepcopy(kept))
     try:
         yield
     finally:

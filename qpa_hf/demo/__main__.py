@@ -1,4 +1,4 @@
-"""Train LoRA, QPA and QPA's control on the Python documentation, collapse QPA, and reload it without qpa_hf."""
+"""Train LoRA, QPA and QPA's controls on the Python documentation, collapse QPA, and reload it without qpa_hf."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from qpa_hf.demo import fresh
-from qpa_hf.demo.arms import ARMS, BASE, LORA, SEED, Record, run, step_time_ratios
+from qpa_hf.demo.arms import ARMS, BASE, N_EXAMPLES, SEED, Record, run, step_time_ratios
 from qpa_hf.demo.data import blocks
 from qpa_hf.files import locked
 from qpa_hf.remarks import silence_commands
@@ -64,14 +64,13 @@ def table(records: list[Record], ratios: dict[str, float]) -> Table:
 def summary(records: list[Record]) -> str:
     """Say what the figures show, and no more."""
     # One run of each arm is no evidence of a difference, so the sentence claims none, however large it looks.
-    lora, qpa, control = records
-    against = qpa.perplexity_after - control.perplexity_after
-    word = "lower" if against < 0 else "higher"
+    lora, qpa, *controls = records
+    others = ", ".join(f"{control.perplexity_after:.2f} ({control.name})" for control in controls)
     return (
-        f"QPA trained {qpa.n_trainable / lora.n_trainable:.1%} of LoRA's parameters; its perplexity is "
-        f"{qpa.perplexity_after:.2f}, LoRA's {lora.perplexity_after:.2f}. With fixed random numbers in the circuits' "
-        f"place it would be {control.perplexity_after:.2f}: the circuits' is {abs(against):.2f} {word} in this one "
-        "run, which shows no advantage or disadvantage beyond it."
+        f"QPA on gradient bases trained {qpa.n_trainable / lora.n_trainable:.1%} of LoRA's parameters; its "
+        f"perplexity is {qpa.perplexity_after:.2f}, LoRA's {lora.perplexity_after:.2f}. The controls have "
+        f"{others}: random numbers or free parameters in the circuits' place, and cores trained directly. One run of "
+        "each shows no advantage or disadvantage of the circuits."
     )
 
 
@@ -91,7 +90,8 @@ def write_result(path: Path, records: list[Record], ratios: dict[str, float], st
     """Write everything that the table and the sentences below it are made of, with settings, seed and versions."""
     result = {
         "arms": [asdict(record) | {"step_time_over_lora": ratios[record.name]} for record in records],
-        "settings": {arm.name: LORA | (arm.settings or {}) for arm in ARMS},
+        "settings": {arm.name: arm.fields for arm in ARMS},
+        "examples_for_bases": N_EXAMPLES,
         "seed": SEED,
         "steps": steps,
         "perplexity_without_qpa_hf": found,
@@ -152,7 +152,7 @@ def demo(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the step-time comparison.")] = 12,
     fresh_start: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs left in the folder.")] = False,
 ) -> None:
-    """Train LoRA, QPA and QPA's control on the Python documentation, collapse QPA, and reload it without qpa_hf."""
+    """Train LoRA, QPA and QPA's controls on the Python documentation, collapse QPA, and reload it without qpa_hf."""
     # Caught here, not around `typer.run`: typer would end the process without a word.
     try:
         with locked(output):

@@ -1,4 +1,4 @@
-"""The demo's three adapters, each trained by the real Trainer on the same data in the same order."""
+"""The demo's adapters, each trained by the real Trainer on the same data in the same order."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from transformers import (
     set_seed,
 )
 
-from qpa_hf import QPAConfig, materialize
+from qpa_hf import QPAConfig, initialize_basis, materialize
 from qpa_hf.accelerators import check_kernels
 from qpa_hf.checkpoint import write_text
 from qpa_hf.demo.fresh import perplexity
 from qpa_hf.schema import check_kinds, naming, read_object
+from qpa_hf.trainer_callbacks import GradientBasisCallback
 from qpa_hf.training.progress import QuietProgress
 from qpa_hf.training.resuming import last_checkpoint, train_or_resume
 
@@ -40,6 +41,9 @@ LORA: dict[str, Any] = {
     "fan_in_fan_out": True,
     "task_type": "CAUSAL_LM",
 }
+# Layers on gradient bases are scaled by 1, whatever the rank is; a core has r * r values.
+GRADIENT: dict[str, Any] = {"basis": "gradient", "r": 32, "lora_alpha": None}
+N_EXAMPLES = 256  # blocks of text from which bases are found
 
 
 @dataclass(frozen=True)
@@ -49,27 +53,35 @@ class Arm:
     Args:
         name: the arm's name in the table.
         learning_rate: the learning rate of AdamW at the start of a linear schedule.
-        settings: the fields of QPAConfig; None for plain LoRA.
+        settings: the fields of QPAConfig that differ from LoRA's; None for plain LoRA.
     """
 
     name: str
     learning_rate: float
     settings: dict[str, Any] | None
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the adapter's configuration."""
+        return LORA if self.settings is None else LORA | GRADIENT | self.settings
+
     def model(self) -> PeftModel:
         """Return the base model with this adapter, untrained."""
         set_seed(SEED)
         base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-        config = LoraConfig(**LORA) if self.settings is None else QPAConfig(**LORA, **self.settings)
+        config = LoraConfig(**LORA) if self.settings is None else QPAConfig(**self.fields)
         return get_peft_model(base, config)
 
 
-# Each arm's best of 1e-3, 3e-3, 1e-2 and 3e-2 (learning_rates.json, made by rates.py), found for each separately: at
-# 3e-2 the control diverges and QPA does not, and a shared 3e-2 would credit the circuits with that.
+# LoRA's rate is its best in learning_rates.json, which rates.py makes; QPA's is the best of r = 32 in recorded runs on
+# WikiText-2, and its controls share it. They have nearly the same size: what stands in the circuits' place, and cores
+# that are trained directly.
 ARMS = (
     Arm("LoRA", 1e-2, None),
     Arm("QPA", 1e-2, {}),
-    Arm("QPA, random source", 1e-2, {"source": "random"}),
+    Arm("random", 1e-2, {"source": "random"}),
+    Arm("free", 1e-2, {"source": "free"}),
+    Arm("direct", 1e-2, {"source": "direct", "r": 15}),
 )
 
 
@@ -96,7 +108,8 @@ def fingerprint(arm: Arm, steps: int, train: Tensor) -> str:
     # this run's.
     identity = [
         asdict(arm),
-        LORA,
+        arm.fields,
+        N_EXAMPLES if arm.settings is not None else 0,
         SEED,
         steps,
         text,
@@ -128,7 +141,8 @@ def run(arm: Arm, folder: Path, train: Tensor, held_out: Tensor, steps: int) -> 
             print(f"{arm.name}: already trained, taken from {folder}")
             return record
     model = arm.model()
-    before = perplexity(model, held_out)
+    with model.disable_adapter():  # which does nothing yet, and may have no bases
+        before = perplexity(model, held_out)
     checkpoints = folder / f"run-{mark}"
     trainer = trainer_for(arm, model, checkpoints, train, steps)
     train_or_resume(trainer, last_checkpoint(checkpoints))
@@ -179,19 +193,24 @@ def trainer_for(arm: Arm, model: PeftModel, folder: Path, train: Tensor, steps: 
     rows = [{"input_ids": block, "labels": block} for block in train]
     trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=default_data_collator)
     trainer.remove_callback(ProgressCallback)
+    if arm.settings is not None:
+        trainer.add_callback(GradientBasisCallback(trainer, N_EXAMPLES))
     trainer.add_callback(QuietProgress)
     return trainer
 
 
 def step_time_ratios(train: Tensor, rounds: int) -> dict[str, float]:
     """Return each arm's median time of a training step over LoRA's, the arms taking turns in one process."""
+    batch = train[:8]
     models = {arm.name: arm.model() for arm in ARMS}
+    for arm in ARMS:
+        if arm.settings is not None:  # any bases take the same time
+            initialize_basis(models[arm.name], [{"input_ids": batch, "labels": batch}], progress=False)
     optimizers = {
         name: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
         for name, model in models.items()
     }
     times: dict[str, list[float]] = {name: [] for name in models}
-    batch = train[:8]
     # The arms take turns, so that a machine that slows down slows all of them; the first two rounds warm up, and do
     # not count.
     for _ in range(rounds + 2):

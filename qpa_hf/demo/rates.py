@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from qpa_hf.demo.arms import ARMS, BASE, LORA, SEED, trainer_for
+from qpa_hf.demo.arms import ARMS, BASE, N_EXAMPLES, SEED, trainer_for
 from qpa_hf.demo.data import blocks
 from qpa_hf.demo.fresh import perplexity
 
@@ -40,7 +40,8 @@ def main() -> None:
         "validation_perplexity": found,
         "steps": STEPS,
         "seed": SEED,
-        "settings": {arm.name: LORA | (arm.settings or {}) for arm in ARMS},
+        "settings": {arm.name: arm.fields for arm in ARMS},
+        "examples_for_bases": N_EXAMPLES,
         "base_held_out_cross_entropy": json.loads((BASE / "pretraining.json").read_text(encoding="utf-8"))[
             "held_out_cross_entropy"
         ],

@@ -121,7 +121,7 @@ def fit(config: PeftConfig, settings: RunSettings, data: Examples, folder: Path,
         trainer.remove_callback(printing)
     is_gradient = isinstance(config, QPAConfig) and config.basis == "gradient"
     if is_gradient:
-        trainer.add_callback(GradientBasisCallback(trainer))
+        trainer.add_callback(GradientBasisCallback(trainer, fit_head=task.has_head))
     has_bars = not arguments.disable_tqdm
     if has_bars:
         trainer.add_callback(QuietProgress)

@@ -33,6 +33,8 @@ OURS = {
     "save_only_model": "",
     "resume_from_checkpoint": "; the same command goes on where its run was interrupted",
 }
+BASIS = "gradient"  # what an adapter stands on where nothing is said: it pays most for its parameters
+RANK_ON_GRADIENTS = 16  # of an adapter on gradient bases, whose parameters are r * r a layer and not r * width
 TRAINING_DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-2,
     "lr_scheduler_type": "linear",
@@ -55,7 +57,8 @@ class RunSettings:
     Args:
         model: the Hub id or directory of the base model.
         data: the settings of the examples.
-        adapter: the fields of `QPAConfig`; `paper: true` starts from the paper's generator.
+        adapter: the fields of `QPAConfig`, on gradient bases if nothing is said; `paper: true` starts from the paper's
+            generator.
         training: the fields of `transformers.TrainingArguments`.
         record: what the model card is to say of the run: `license`, `language`.
         task: the kind of run, a key of `TASKS`.
@@ -105,6 +108,7 @@ def read_settings(
     recipe: str | None = None,
     overrides: Iterable[str] = (),
     does_train: bool = True,
+    basis: str = BASIS,
     **direct: Any,
 ) -> RunSettings:
     """Merge settings: recipe, then file, then `section.field=value` overrides, then direct values; later ones win.
@@ -114,6 +118,7 @@ def read_settings(
         recipe: the name of a recipe, a key of `RECIPES`.
         overrides: texts such as "adapter.r=8"; the value is read as YAML.
         does_train: whether a run follows, which needs a text, and an adapter that it can train.
+        basis: what an adapter stands on where no setting says it, nor asks for the paper's generator.
         direct: the values for a section's field, such as `model="gpt2"` or `data={"train": ["book.txt"]}`.
 
     Raises:
@@ -132,7 +137,7 @@ def read_settings(
     for override in overrides:
         _add(merged, parse_override(override))
     _add(merged, direct)
-    run = _checked(merged, does_train)
+    run = _checked(merged, does_train, basis)
     if does_train:
         _check_adapter(run)
     return run
@@ -156,7 +161,7 @@ def _add(merged: dict[str, Any], new: Mapping[str, Any]) -> None:
     merge(merged, new)
 
 
-def _checked(values: dict[str, Any], needs_text: bool) -> RunSettings:
+def _checked(values: dict[str, Any], needs_text: bool, basis: str) -> RunSettings:
     task = TASKS[one_of("task", values.get("task") or "text", TASKS)]
     task.check_installed()
     data = {**task.defaults, **(values.get("data") or {})}
@@ -204,7 +209,7 @@ def _checked(values: dict[str, Any], needs_text: bool) -> RunSettings:
     return RunSettings(
         model=str(values["model"]),
         data=settings,
-        adapter={str(name): value for name, value in (values.get("adapter") or {}).items()},
+        adapter=_on_basis({str(name): value for name, value in (values.get("adapter") or {}).items()}, basis),
         training=TRAINING_DEFAULTS | training,
         record=record,
         task=task.name,
@@ -217,6 +222,13 @@ def _check_fields(settings: DataSettings, task: Task) -> None:
     for f in fields(DataSettings):
         if f.name in elsewhere and getattr(settings, f.name) != f.default:
             raise ValueError(f"`data.{f.name}` means nothing for `--task {task.name}`. Leave it out.")
+
+
+def _on_basis(adapter: dict[str, Any], basis: str) -> dict[str, Any]:
+    """Return an adapter's fields with those that nothing was said of, so that a run's own file has them."""
+    if not adapter.get("paper"):
+        adapter = {"basis": basis} | adapter
+    return {"r": RANK_ON_GRADIENTS} | adapter if adapter.get("basis") == "gradient" else adapter
 
 
 def _check_adapter(run: RunSettings) -> None:

@@ -28,7 +28,7 @@ def test_a_file_of_settings_names_a_dataset_and_the_defaults(text, qpa, tmp_path
     settings = read_settings(tmp_path / "a.yaml")
     assert settings.data.dataset == (text[1] if text else "Salesforce/wikitext")
     assert {name: settings.training[name] for name in TRAINING_DEFAULTS} == TRAINING_DEFAULTS
-    assert settings.adapter_config().to_dict()["lora_alpha"] == 8
+    assert (settings.adapter["basis"], settings.adapter["r"]) == ("gradient", 16)
 
 
 @pytest.mark.parametrize("task", TASKS)

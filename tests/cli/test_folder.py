@@ -90,7 +90,7 @@ def test_settings_refused_late_do_not_occupy_the_folder(qpa, tiny, tmp_path):
 def test_folder_of_another_run_is_kept(qpa, tiny, tmp_path, weights):
     qpa("train", "--output", tmp_path, *tiny)
     before = weights(tmp_path)
-    result = qpa("train", "--output", tmp_path, *tiny, "--set", "adapter.r=4")
+    result = qpa("train", "--output", tmp_path, *tiny, "--set", "adapter.r=5")
     assert result.code == 2
     assert "other settings" in result.err
     assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)

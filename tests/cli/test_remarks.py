@@ -27,7 +27,7 @@ def test_a_remark_is_silent_and_what_else_its_logger_says_is_not(name, words, ca
 
 def test_a_training_says_nothing_that_its_user_cannot_act_on(book, tmp_path):
     code = "from qpa_hf_cli import main; main()"
-    settings = ("adapter.r=2", "data.block_length=32", "training.max_steps=2", "training.save_steps=1")
+    settings = ("adapter.r=16", "data.block_length=32", "training.max_steps=2", "training.save_steps=1")
     options = ["--model", BASE, "--train", book, *(word for setting in settings for word in ("--set", setting))]
     command = [sys.executable, "-c", code, "train", "--output", tmp_path / "run", *options]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -88,7 +88,9 @@ def test_gradient_bases_of_all_stages_are_found(n_stages, qpa, tiny, tmp_path):
 
 
 def test_a_run_that_diverges_is_a_failure_and_no_bad_input(qpa, tiny, tmp_path):
-    result = qpa("train", "--output", tmp_path, *tiny, "--set", "training.learning_rate=1e8")
+    result = qpa(
+        "train", "--output", tmp_path, *tiny, "--set", "adapter.basis=kaiming", "--set", "training.learning_rate=1e8"
+    )
     assert (result.code, "Lower the learning rate" in result.err) == (1, True)
 
 

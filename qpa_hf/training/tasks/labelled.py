@@ -26,6 +26,7 @@ class LabelledTask(Task):
     metrics = (ACCURACY, F1, LOSS)
     criterion = LOSS
     listed = (ACCURACY, F1)
+    has_head = True
 
     def empty(self, model: str, data: Examples) -> nn.Module:
         config = config_for(model, data.labels)

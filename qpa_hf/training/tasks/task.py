@@ -47,6 +47,7 @@ class Task(ABC):
         hub_task: the Hub's name of the task, where PEFT has no type for it.
         needs: the extra, and the modules in it that this task cannot do without.
         is_language: whether the model writes text.
+        has_head: whether the model has a head of its own, which is fitted before gradient bases are found.
     """
 
     name: ClassVar[str]
@@ -61,6 +62,7 @@ class Task(ABC):
     hub_task: ClassVar[str | None] = None
     needs: ClassVar[tuple[str, tuple[str, ...]] | None] = None
     is_language: ClassVar[bool] = False
+    has_head: ClassVar[bool] = False
 
     def check_installed(self) -> None:
         """Raise ImportError, naming the extra, if a library that the task needs is missing."""
