@@ -20,7 +20,7 @@ CPU_INDEX = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
 TRITON = "triton==3.9.0"
 KEPT = "torch.txt"  # in the environment: the version that nothing installed later may replace
 PEFT_VERSIONS = "0.18.1 0.19.1 0.20.0 0.21.2"  # what `make contract` runs on
-ALL_EXTRAS = "dev,docs,fast,gguf,heads,noise,plots,quality,quantised,quantum-train"
+ALL_EXTRAS = "chat,classify,dev,docs,fast,gguf,heads,image,noise,plots,quality,quantised,quantum-train"
 # What tests give exported adapters to has no wheels for an older Linux; without it those tests are skipped.
 READERS_NEED = ("glibc", (2, 35))
 

@@ -71,7 +71,7 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         method=NAMES.get(method, method.replace("_", " ").lower()),
         is_own=is_own,
         is_portable=kind == "portable",
-        load=program(config, kind == "native" or is_own, record.repo_id),
+        load=program(config, kind == "native" or is_own, record.repo_id, record.labels, record.task),
         run=record,
         training=_training(record),
         **generated,
@@ -141,7 +141,7 @@ def add_record(folder: str | os.PathLike[str], record: RunRecord) -> None:
 
 
 def _metadata(config: PeftConfig, record: RunRecord, base: str, tags: list[str]) -> ModelCardData:
-    task = task_of(config)
+    task = task_of(config, record.task)
     # The Hub refuses results without a task, a data set and a number; these stay in the card's table.
     results = [
         EvalResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -21,9 +22,18 @@ TASKS = {
 }
 
 
-def task_of(config: PeftConfig) -> str | None:
-    """Return the Hub's name for an adapter's task, None if it has none."""
-    return TASKS.get(config.task_type or "", (None,))[0]
+# The Hub's name of a task without a type of PEFT's: the class that loads the base model.
+WITHOUT_TYPE = {"image-classification": "AutoModelForImageClassification"}
+
+
+def task_of(config: PeftConfig, recorded: str | None = None) -> str | None:
+    """Return the Hub's name for an adapter's task, None if it has none.
+
+    Args:
+        config: the adapter's configuration.
+        recorded: what its run recorded, which counts if it is a key of `WITHOUT_TYPE`.
+    """
+    return TASKS.get(config.task_type or "", (recorded if recorded in WITHOUT_TYPE else None,))[0]
 
 
 def auto_class(config: PeftConfig) -> str:
@@ -41,24 +51,31 @@ def base_of(config: PeftConfig) -> tuple[str, bool]:
     return (Path(name).name, False) if Path(name).exists() else (name, bool(name))
 
 
-def program(config: PeftConfig, needs_us: bool, repo_id: str | None) -> Markdown:
+def program(
+    config: PeftConfig, needs_us: bool, repo_id: str | None, labels: Sequence[str] = (), task: str | None = None
+) -> Markdown:
     """Return the program that loads an adapter onto its base model.
 
     Args:
         config: the adapter's configuration.
         needs_us: whether PEFT knows the method only after `import qpa_hf`.
         repo_id: where the adapter is published, if that is known.
+        labels: names of the classes, in the order of a classifier's outputs.
+        task: what the run recorded as its task.
     """
     base, is_on_hub = base_of(config)
     where = in_code(base if is_on_hub else f"path/to/{base or 'the/base/model'}")
     imports = ["import qpa_hf"] if needs_us else []
     imports.append("from peft import PeftModel")
     first = "base = ...  # the base model, made as for the training"
-    if task_of(config):
-        name = auto_class(config)
+    if task_of(config, task):
+        name = WITHOUT_TYPE.get(task or "", "") if config.task_type is None else auto_class(config)
         imports.append(f"from transformers import {name}")
-        labels = "  # and the `num_labels` of the training" if config.task_type in ("SEQ_CLS", "TOKEN_CLS") else ""
         revision = f", revision={in_code(config.revision)}" if config.revision else ""
-        first = f"base = {name}.from_pretrained({where}{revision}){labels}"
+        named = ", ".join(f"{i}: {in_code(one_line(label))}" for i, label in enumerate(labels))
+        names = f", id2label={{{named}}}" if labels else ""
+        is_unknown = not labels and config.task_type in ("SEQ_CLS", "TOKEN_CLS")
+        remark = "  # and the `num_labels` of the training" if is_unknown else ""
+        first = f"base = {name}.from_pretrained({where}{revision}{names}){remark}"
     last = f"model = PeftModel.from_pretrained(base, {in_code(repo_id or 'path/to/this/folder')})"
     return Markdown("\n".join([*imports, "", first, last]))

@@ -79,6 +79,8 @@ class RunRecord:
     Args:
         repo_id: where the adapter will be published, if known; the card then loads it from there.
         datasets: Hub ids of the training data.
+        labels: names of the classes, in the order of a classifier's outputs.
+        task: the Hub's name of the task, where PEFT has no type for it.
         license: identifier of the adapter's licence, as the Hub knows it.
         language: language codes of the training data.
         results: evaluation results.
@@ -94,6 +96,8 @@ class RunRecord:
 
     repo_id: str | None = None
     datasets: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    task: str | None = None
     license: str | None = None
     language: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)

@@ -56,11 +56,11 @@ def of_run(finished: Finished, folder: Path) -> list[Path]:
 
 def _losses(finished: Finished, path: Path) -> Path:
     figure, axes = _figure()
-    curves = {"training text": finished.losses, "validation text": finished.validation_losses}
+    curves = {"training": finished.losses, "validation": finished.validation_losses}
     for label, points in curves.items():
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", label=label)
-    axes.set(xlabel="training step", ylabel="loss (nats per token)", title="Loss")
+    axes.set(xlabel="training step", ylabel="loss (nats)", title="Loss")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     return _saved(figure, path)
@@ -108,6 +108,7 @@ def of_comparison(result: Comparison, folder: Path) -> Path | None:
     """Write comparison.png, quality against trainable numbers; return None without matplotlib."""
     if not is_available() or not result.rows:
         return None
+    metric = result.metric
     figure, axes = _figure()
     markers = itertools.cycle("os^vD<>Pp")  # not as many as colours, so that no two arms look alike
     for row, other in zip(result.rows, markers, strict=False):
@@ -115,11 +116,12 @@ def of_comparison(result: Comparison, folder: Path) -> Path | None:
         axes.errorbar(
             row.n_trainable, row.mean, yerr=row.spread, marker=marker, markersize=size, linestyle="none", label=row.arm
         )
+    better = "lower" if metric.is_lower_better else "higher"
     axes.set(
         xlabel="trainable numbers",
-        ylabel="perplexity on the validation text (lower is better)",
+        ylabel=f"{metric.name} on the validation examples ({better} is better)",
         xscale="log",
-        yscale="log",
+        yscale="log" if metric.is_lower_better else "linear",
         title="Quality against trainable numbers",
     )
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -13,10 +13,11 @@ OF_COMMANDS = {
         "`loss_type=None` was set",  # of every GPT-2, whose loss is right all the same
         "We strongly recommend passing in an `attention_mask`",  # of blocks that hold the end-of-text token, unpadded
     ),
+    "transformers.distributed.tensor_parallel": ("The following layers were not sharded",),  # without any plan for it
     "transformers.trainer_utils": ("mtime may not be reliable",),
     "matplotlib.font_manager": ("findfont",),  # a list of fonts that another environment has left; another font serves
 }
-WARNED = (".*is_gradient_checkpointing.*", "fan_in_fan_out is set to ")
+WARNED = (".*is_gradient_checkpointing.*", "`gradient_checkpointing` is deprecated", "fan_in_fan_out is set to ")
 
 
 def silence_commands() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qpa_hf_cli.options import AsJson, Config, Model, Recipe, Set
+from qpa_hf_cli.options import AsJson, Config, Model, Recipe, Set, TaskName
 
 
 def plan(
@@ -15,6 +15,7 @@ def plan(
     ] = None,
     config: Config = None,
     recipe: Recipe = None,
+    task: TaskName = None,
     same_model: Model = None,
     target: Annotated[
         list[str] | None, typer.Option(help="Module to adapt; repeat for several, or 'all-linear'.")
@@ -52,6 +53,7 @@ def plan(
     adapter |= {"backend": "ibm", "device": device} if device else {}
     adapter = {name: value for name, value in adapter.items() if value is not None}
     direct: dict[str, Any] = {"model": model or same_model} if model or same_model else {}
+    direct |= {"task": task} if task else {}
     settings = read_settings(config, recipe, overrides or (), does_train=False, **direct, adapter=adapter)
     n_steps = steps or max(1, settings.training.get("max_steps", -1))
     result = plan_costs(settings.adapter_config(), settings.model, chunk_size, n_steps)

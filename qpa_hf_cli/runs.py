@@ -1,4 +1,4 @@
-"""Commands that run a model: `qpa train`, `evaluate`, `compare`."""
+"""Commands that train: `qpa train` and `compare`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qpa_hf_cli.libraries import load
-from qpa_hf_cli.options import AsJson, Config, Dataset, Fresh, Model, Recipe, Set, Train, Validation
+from qpa_hf_cli.options import AsJson, Config, Dataset, Fresh, Model, Recipe, Set, TaskName, Train, Validation
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +25,7 @@ def _settings(
     train: list[str] | None,
     validation: list[str] | None,
     dataset: str | None,
+    task: str | None,
     **defaults: Any,
 ) -> RunSettings:
     from qpa_hf.training import read_settings
@@ -34,6 +35,7 @@ def _settings(
     if train and not dataset:
         data["dataset"] = None  # of a recipe
     direct: dict[str, Any] = {"model": model} if model else {}
+    direct |= {"task": task} if task else {}
     direct |= {"data": data} if data else {}
     reset = ["data.dataset_config=null"] if dataset else []  # of a recipe's dataset; an override still counts
     return read_settings(config, recipe, [*reset, *(overrides or ())], **defaults, **direct)
@@ -43,6 +45,7 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, adapters, card and pictures.")],
     config: Config = None,
     recipe: Recipe = None,
+    task: TaskName = None,
     model: Model = None,
     train: Train = None,
     validation: Validation = None,
@@ -65,60 +68,28 @@ def train(
     from qpa_hf.terminal import say
     from qpa_hf.training import run
     from qpa_hf.training.rehearsal import rehearse
+    from qpa_hf_cli.report import lines
 
-    settings = _settings(config, recipe, overrides, model, train, validation, dataset)
+    settings = _settings(config, recipe, overrides, model, train, validation, dataset, task)
     if dry_run:
         rehearsal = rehearse(settings, output, fresh)
         say(to_json(rehearsal.to_dict()) if as_json else f"{rehearsal}\nAll is well, and nothing was written.")
         return
     finished = run.train(settings, output, is_fresh=fresh)
     result = {
+        "task": finished.task.name,
         "trainable": finished.n_trainable,
-        "perplexity_before": finished.perplexity_before,
-        "perplexity": finished.perplexity,
+        **{f"{name}_before": value for name, value in finished.before.items()},
+        **finished.after,
         "native": str(output / "native"),
         "adapter": str(output / "adapter"),
         "pictures": [str(path) for path in plots.of_run(finished, output)],
-    }
+    } | ({"sample": finished.sample} if finished.sample else {})
     if as_json:
         say(to_json(result))
         return
-    say(f"{finished.n_trainable:,} trained numbers; perplexity on the validation text", end=" ")
-    say(f"{finished.perplexity_before:.2f} before, {finished.perplexity:.2f} after.")
-    say(f"Generator: {output}/native. Plain LoRA: {output}/adapter.")
-    say(f"Share it: qpa push {output}/adapter NAME/REPOSITORY")
-    say("Whether the circuits contribute anything: qpa compare, with the same options.")
-
-
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Hub id or directory of a base model.")],
-    text: Annotated[list[Path], typer.Option(help="Text, JSON, CSV or Parquet file; repeat for several.")],
-    adapter: Annotated[str | None, typer.Option(help="Directory or Hub id of an adapter, native or plain.")] = None,
-    text_column: Annotated[str, typer.Option(help="The column of a table that holds the text.")] = "text",
-    block_length: Annotated[int, typer.Option(help="Tokens per block.")] = 128,
-    padded: Annotated[
-        bool, typer.Option(help="Also the paper's protocol, which counts padding; line by line.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure the perplexity of a model, with or without an adapter, on text files."""
-    from qpa_hf.checkpoint import to_json
-    from qpa_hf.terminal import say
-    from qpa_hf_cli.evaluation import evaluate_files
-
-    found = evaluate_files(model, text, adapter, block_length, padded, text_column)
-    if as_json:
-        say(to_json(found))
-        return
-    say(f"perplexity {found['perplexity']:.3f} ({found['predicted_tokens']:,} predicted tokens, no padding)")
-    trained_with = found["adapter_trained_with"]
-    if trained_with not in (None, model):  # a base whose tensors have the same shapes is not noticed otherwise
-        say(f"The adapter was trained with {trained_with}; with another model than that this is not its quality.")
-    if padded:
-        say(
-            f"padded perplexity {found['padded_perplexity']:.3f}: the paper's protocol, in which padding counts; it "
-            "compares with the paper's tables and with nothing else"
-        )
+    for line in lines(finished, settings, output):
+        say(line)
 
 
 def _list_arms(is_asked: bool) -> None:
@@ -135,6 +106,7 @@ def compare(
     output: Annotated[Path, typer.Option(help="Folder for the arms' records, the table and the picture.")],
     config: Config = None,
     recipe: Recipe = None,
+    task: TaskName = None,
     model: Model = None,
     train: Train = None,
     validation: Validation = None,
@@ -164,7 +136,7 @@ def compare(
     from qpa_hf.terminal import console, say
 
     # Arms on gradient bases are there whatever the adapter is; the others are what they are compared with.
-    settings = _settings(config, recipe, overrides, model, train, validation, dataset, basis="kaiming")
+    settings = _settings(config, recipe, overrides, model, train, validation, dataset, task, basis="kaiming")
     options = Options(arms=tuple(arm or ()), rates=tuple(rate or RATES), n_seeds=seeds)
     result = run_arms(settings, output, options, is_fresh=fresh)
     picture = plots.of_comparison(result, output)
@@ -183,19 +155,18 @@ def _table(result: Comparison) -> Table:
 
     from qpa_hf.messages import printable
 
-    table = Table(
-        "arm", "trainable", "learning rate", "perplexity", "seeds", title="Perplexity on the validation text"
-    )
+    metric = result.metric
+    title = f"{metric.name.capitalize()} on the validation examples"
+    table = Table("arm", "trainable", "learning rate", metric.name, "seeds", title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in result.rows:
-        spread = f" ± {row.spread:.2f}" if row.spread is not None else ""
-        table.add_row(
-            row.arm, f"{row.n_trainable:,}", f"{row.rate:g}", f"{row.mean:.2f}{spread}", str(len(row.values))
-        )
+        spread = f" ± {metric.shown(row.spread)}" if row.spread is not None else ""
+        shown = f"{metric.shown(row.mean)}{spread}"
+        table.add_row(row.arm, f"{row.n_trainable:,}", f"{row.rate:g}", shown, str(len(row.values)))
     for name, reason in result.left_out.items():
         table.add_row(name, "", "", f"left out: {printable(reason)}", "")
     return table
 
 
-COMMANDS = (train, evaluate, compare)
+COMMANDS = (train, compare)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import peft
@@ -32,7 +33,7 @@ SHARED = (
 # The arms differ in their method, and in nothing else that a run's adapter says: where it stands, and what is trained
 # beside it.
 def _shared(settings: RunSettings) -> dict[str, Any]:
-    given = {"task_type": "CAUSAL_LM"} | settings.adapter
+    given = settings.adapter_fields()
     return {name: given[name] for name in SHARED if name in given}
 
 
@@ -43,7 +44,7 @@ def _lora(r: int, **more: Any) -> Callable[[RunSettings, int], PeftConfig]:
 def _qpa(**changes: Any) -> Callable[[RunSettings, int], PeftConfig]:
     def config(settings: RunSettings, seed: int) -> PeftConfig:
         adapter = settings.adapter | changes | {"init_seed": seed}
-        return RunSettings(settings.model, settings.data, adapter, settings.training).adapter_config()
+        return replace(settings, adapter=adapter).adapter_config()
 
     return config
 

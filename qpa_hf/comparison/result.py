@@ -8,6 +8,7 @@ from typing import Any
 
 from qpa_hf.comparison.arms import OWN
 from qpa_hf.comparison.statistics import FEWEST_SEEDS, Difference, holm
+from qpa_hf.training.tasks.metrics import PERPLEXITY, Metric
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Row:
     arm: str
     n_trainable: int
     rate: float
-    values: list[float]  # perplexity on the validation text, by seed
+    values: list[float]  # of the comparison's metric on the validation examples, by seed
     is_at_edge: bool = False  # the rate is the smallest or the largest one that was tried
 
     @property
@@ -37,15 +38,16 @@ class Comparison:
 
     rows: list[Row]
     left_out: dict[str, str] = field(default_factory=dict)
+    metric: Metric = PERPLEXITY
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, with the paired differences, for machines."""
         rows = [asdict(row) | {"mean": row.mean, "spread": row.spread} for row in self.rows]
         differences = {own: {arm: asdict(one) for arm, one in of.items()} for own, of in self.differences().items()}
-        return {"rows": rows, "left_out": self.left_out, "differences": differences}
+        return {"metric": self.metric.name, "rows": rows, "left_out": self.left_out, "differences": differences}
 
     def differences(self) -> dict[str, dict[str, Difference]]:
-        """Return the perplexity of each arm of `OWN` minus each other arm's.
+        """Return the metric of each arm of `OWN` minus each other arm's.
 
         They are paired by seed; Holm's correction of their p-values is over all of them.
         """
@@ -69,17 +71,15 @@ class Comparison:
             if row.is_at_edge
         ]
         for own, differences in self.differences().items():
-            lines += [_sentence(own, arm, difference) for arm, difference in differences.items()]
+            lines += [_sentence(own, arm, difference, self.metric) for arm, difference in differences.items()]
         return lines
 
 
-def _sentence(own: str, arm: str, difference: Difference) -> str:
+def _sentence(own: str, arm: str, difference: Difference, metric: Metric) -> str:
     side = "below" if difference.mean < 0 else "above"
-    line = f"{own}: perplexity {abs(difference.mean):.2f} {side} that of {arm}"
+    line = f"{own}: {metric.name} {metric.shown(abs(difference.mean))} {side} that of {arm}"
     if difference.interval is None:
         return f"{line}; fewer than {FEWEST_SEEDS} seeds are too few to tell a difference from chance."
     low, high = difference.interval
-    return (
-        f"{line} (95 % interval of the difference {low:.2f} to {high:.2f}; p = {difference.p:.2g} after Holm's "
-        "correction)."
-    )
+    interval = f"{metric.shown(low)} to {metric.shown(high)}"
+    return f"{line} (95 % interval of the difference {interval}; p = {difference.p:.2g} after Holm's correction)."

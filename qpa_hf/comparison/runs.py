@@ -13,12 +13,12 @@ from qpa_hf.comparison.result import Comparison, Row
 from qpa_hf.messages import shown
 from qpa_hf.schema import fits, read_object
 from qpa_hf.terminal import console
-from qpa_hf.training.base import load_tokenizer
 from qpa_hf.training.checks import check_least
-from qpa_hf.training.data import TextData, read_data
+from qpa_hf.training.data import Examples
 from qpa_hf.training.folder import discard, started_run
 from qpa_hf.training.run import TrainingError, fit
-from qpa_hf.training.settings import TRAINING_DEFAULTS, RunSettings, check_stages
+from qpa_hf.training.settings import TRAINING_DEFAULTS, RunSettings, check_stages, read_data
+from qpa_hf.training.tasks import TASKS, Task
 
 # What ends a run that a model or a rate cannot have, and not the comparison.
 NOT_RUN = (TrainingError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError)
@@ -58,13 +58,14 @@ def compare(settings: RunSettings, folder: Path, options: Options, is_fresh: boo
     for rate in options.rates:
         check_least("learning_rate", rate)
     _check_decided(settings)
-    data = read_data(settings.data, load_tokenizer(settings.model))
+    task = TASKS[settings.task]
+    data = read_data(settings)
     if len(data.train) < 2:
         raise ValueError(
-            "The training text fills one block, and a comparison needs another one to choose learning rates on. Use "
-            "more text or a smaller `data.block_length`."
+            f"There is only 1 of the {task.unit} to train on, and a comparison needs another one to choose learning "
+            "rates on. Use more data, or a smaller `data.block_length`."
         )
-    check_stages(settings.adapter_config(), settings.n_steps(len(_tuning(data).train)))
+    check_stages(settings.adapter_config(), settings.n_steps(len(task.tuning(data, DEVELOPMENT_SHARE).train)))
     with started_run(folder, settings, data, is_fresh):
         result = _run(settings, data, folder, options)
         write_text(folder / "comparison.json", to_json(result.to_dict()) + "\n")
@@ -88,27 +89,23 @@ def _check_decided(settings: RunSettings) -> None:
             )
 
 
-def _tuning(data: TextData) -> TextData:
-    """Return the training text as what learning rates are chosen on."""
-    n_development = max(1, len(data.train) // DEVELOPMENT_SHARE)
-    return TextData(data.train[:-n_development], data.train[-n_development:], data.name, "development")
-
-
-def _run(settings: RunSettings, data: TextData, folder: Path, options: Options) -> Comparison:
-    # Every arm has the same budget of tuning, and the text that the arms are compared on takes no part in it.
-    tuning = _tuning(data)
-    result = Comparison([])
+def _run(settings: RunSettings, data: Examples, folder: Path, options: Options) -> Comparison:
+    # Every arm has the same budget of tuning, and the examples that the arms are compared on take no part in it.
+    task = TASKS[settings.task]
+    criterion, metric = task.criterion.name, task.metrics[0]
+    tuning = task.tuning(data, DEVELOPMENT_SHARE)
+    result = Comparison([], metric=metric)
     for arm in options.arms or ARMS:
         runs = _Runs(arm, settings, folder)
         scores: dict[float, float] = {}
         reason = ""
         for rate in options.rates:
             try:
-                score = runs.result(tuning, rate, 0, "tuning")["perplexity"]
+                score = runs.result(tuning, rate, 0, "tuning")[criterion]
                 if math.isfinite(score):
                     scores[rate] = score
                 else:
-                    reason = f"its perplexity is {score} at learning rate {rate:g}"
+                    reason = f"its {criterion} is {score} at learning rate {rate:g}"
             except NOT_RUN as error:  # a rate at which it diverges, or an arm that this model cannot have
                 reason = " ".join(str(error).split())
         if not scores:
@@ -122,9 +119,9 @@ def _run(settings: RunSettings, data: TextData, folder: Path, options: Options) 
         except NOT_RUN as error:
             result.left_out[arm] = " ".join(str(error).split())
             continue
-        values = [run["perplexity"] for run in finished]
-        if not all(map(math.isfinite, values)):
-            n_lost = sum(not math.isfinite(value) for value in values)
+        values = [run[metric.name] for run in finished]
+        n_lost = sum(not math.isfinite(run[criterion]) for run in finished)
+        if n_lost:
             result.left_out[arm] = f"it diverged in {n_lost} of {len(values)} runs at learning rate {rate:g}"
             continue
         result.rows.append(Row(arm, finished[0]["n_trainable"], rate, values, is_at_edge))
@@ -134,17 +131,18 @@ def _run(settings: RunSettings, data: TextData, folder: Path, options: Options) 
     return result
 
 
-def _recorded(path: Path) -> dict[str, Any]:
-    """Return what a finished run wrote; a perplexity that is not finite has a name there."""
+def _recorded(path: Path, task: Task) -> dict[str, Any]:
+    """Return what a finished run wrote; a metric that is not finite has a name there."""
     known = read_object(path)
-    found = known.get("perplexity")
     n_trainable = known.get("n_trainable")
-    if not fits(n_trainable, int) or not fits(found, float) and found not in NOT_FINITE:
-        raise ValueError(
-            f"{path} is not the record of a run (`perplexity`={shown(found)}, `n_trainable`={shown(n_trainable)}). "
-            "Remove it, and the run is done again."
-        )
-    return known | {"perplexity": float(known["perplexity"])}
+    for metric in task.metrics:
+        found = known.get(metric.name)
+        if not fits(n_trainable, int) or not fits(found, float) and found not in NOT_FINITE:
+            raise ValueError(
+                f"{path} is not the record of a run (`{metric.name}`={shown(found)}, "
+                f"`n_trainable`={shown(n_trainable)}). Remove it, and the run is done again."
+            )
+    return known | {metric.name: float(known[metric.name]) for metric in task.metrics}
 
 
 @dataclass(frozen=True)
@@ -155,13 +153,13 @@ class _Runs:
     settings: RunSettings
     folder: Path
 
-    def result(self, data: TextData, rate: float, seed: int, purpose: str) -> dict[str, Any]:
+    def result(self, data: Examples, rate: float, seed: int, purpose: str) -> dict[str, Any]:
         # The name of a file holds all that tells a run from the others, so a finished one is found without opening
         # any.
         slug = "".join(c if c.isalnum() else "-" for c in self.arm.lower())
         path = self.folder / "runs" / f"{slug}-{purpose}-rate-{rate:g}-seed-{seed}.json"
         if path.is_file():
-            return _recorded(path)
+            return _recorded(path, TASKS[self.settings.task])
         config = ARMS[self.arm](self.settings, seed)
         scratch = self.folder / "scratch"
         console(stderr=True).print(f"{self.arm}: {purpose}, learning rate {rate:g}, seed {seed}")
@@ -172,8 +170,8 @@ class _Runs:
             "learning_rate": rate,
             "seed": seed,
             "n_trainable": finished.n_trainable,
-            "perplexity_before": finished.perplexity_before,
-            "perplexity": finished.perplexity,
+            **{f"{name}_before": value for name, value in finished.before.items()},
+            **finished.after,
             "losses": finished.losses,
         }
         path.parent.mkdir(parents=True, exist_ok=True)

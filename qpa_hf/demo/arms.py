@@ -29,7 +29,8 @@ from qpa_hf.checkpoint import write_text
 from qpa_hf.demo.fresh import perplexity
 from qpa_hf.schema import check_kinds, naming, read_object
 from qpa_hf.trainer_callbacks import GradientBasisCallback
-from qpa_hf.training.run import QuietProgress, last_checkpoint, train_or_resume
+from qpa_hf.training.progress import QuietProgress
+from qpa_hf.training.resuming import last_checkpoint, train_or_resume
 
 BASE = Path(__file__).parent / "base"
 SEED = 0

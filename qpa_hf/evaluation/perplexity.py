@@ -71,6 +71,27 @@ def perplexity(model: nn.Module, blocks: Tensor, batch_size: int = BATCH_SIZE, p
     return _exp(_cross_entropy(model, blocks, blocks, torch.ones_like(blocks), batch_size, progress))
 
 
+def labelled_perplexity(
+    model: nn.Module,
+    ids: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    batch_size: int = BATCH_SIZE,
+    progress: bool = False,
+) -> float:
+    """Return exp of the mean cross-entropy per token that has a label, such as those of a chat's answers.
+
+    Args:
+        model: the causal language model.
+        ids: the token ids, padded on the right, shape (n_rows, length).
+        labels: the same where a token counts, else -100.
+        mask: 1 for tokens, 0 for padding.
+        batch_size: the number of rows that are evaluated at a time.
+        progress: whether to show a progress bar.
+    """
+    return _exp(_cross_entropy(model, ids, labels, mask, batch_size, progress))
+
+
 def padded_perplexity(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from qpa_hf.heads.fitting import fit_head
+from qpa_hf.heads.fitting import fit_head, one_pass, optimizer_of
 from qpa_hf.heads.head import QuantumHead
 from qpa_hf.heads.settings import HeadSettings
-from qpa_hf.messages import whole_number
+from qpa_hf.messages import shown, whole_number
+from qpa_hf.reproducible import seeded
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils import check_random_state
+    from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
         "`QuantumHeadClassifier` needs scikit-learn. Install it with `pip install 'qpa-hf[heads]'`, or use "
@@ -45,6 +47,8 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         n_epochs: the number of passes over the rows.
         learning_rate: the first learning rate of Adam, which falls to zero.
         batch_size: the number of rows in a training step.
+        class_weight: how much a row of each class counts, by label; "balanced" for the inverse of how often each
+            occurs; None for all alike.
         device: the device on which torch computes.
         random_state: the seed of the first angles, the order of the rows, the shots and the errors.
 
@@ -77,6 +81,7 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         n_epochs: int = 20,
         learning_rate: float = 0.03,
         batch_size: int = 128,
+        class_weight: Any = None,
         device: str = "cpu",
         random_state: Any = None,
     ) -> None:
@@ -97,15 +102,17 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         self.n_epochs = n_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.class_weight = class_weight
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> QuantumHeadClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> QuantumHeadClassifier:
         """Train a new head.
 
         Args:
             X: the embeddings, shape (n_rows, n_features).
             y: the labels, of any kind, shape (n_rows,).
+            sample_weight: how much each row counts, shape (n_rows,); None for all alike.
 
         Raises:
             ValueError: for embeddings or labels that cannot be used, or settings that are not allowed.
@@ -113,16 +120,82 @@ class QuantumHeadClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
         n_epochs, batch_size = (whole_number(name, getattr(self, name)) for name in ("n_epochs", "batch_size"))
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"All labels belong to one class, {self.classes_[0]}. Pass rows of at least two classes.")
+        classes, labels = np.unique(y, return_inverse=True)
+        weights = self._weights(X, y, classes, sample_weight)
+        seed = self._begin(X.shape[1], classes)
+        rows, targets = self._tensor(X), self._tensor(labels)
+        fit_head(self.head_, rows, targets, n_epochs, self.learning_rate, batch_size, seed, weights)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> QuantumHeadClassifier:
+        """Train on rows once, with Adam at the constant `learning_rate`; each call goes on where the last one ended.
+
+        Args:
+            X: the embeddings, shape (n_rows, n_features).
+            y: the labels, shape (n_rows,).
+            classes: all labels that will ever come; needed in the first call alone.
+            sample_weight: how much each row counts, shape (n_rows,); None for all alike.
+
+        Raises:
+            ValueError: as `fit` does; for a label that is not among the classes, or other classes than before; and
+                for balanced class weights, which need all labels at once.
+        """
+        is_first = not hasattr(self, "head_")
+        X, y = validate_data(self, X, y, dtype=np.float32, reset=is_first)
+        check_classification_targets(y)
+        batch_size = whole_number("batch_size", self.batch_size)
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "`class_weight`='balanced' needs all labels at once. Pass a weight for each class to `partial_fit`."
+            )
+        if is_first and classes is None:
+            raise ValueError("The first call of `partial_fit` needs `classes`. Pass all labels that will come.")
+        known = self.classes_ if classes is None else np.unique(classes)
+        if not is_first and not np.array_equal(known, self.classes_):
+            raise ValueError(
+                f"`classes`={shown(classes)} are others than before. Leave them out, or make a new model."
+            )
+        if len(unknown := np.setdiff1d(y, known)):
+            raise ValueError(
+                f"`y` has the label {unknown[0]}, which is not among `classes`. Pass all of them at first."
+            )
+        weights = self._weights(X, y, known, sample_weight)
+        if is_first:
+            self._begin(X.shape[1], known)
+        if not hasattr(self, "optimizer_"):
+            self.optimizer_ = optimizer_of(self.head_, self.learning_rate)
+            self.n_passes_ = 0
+        rng = seeded(self.head_.settings.seed, f"pass {self.n_passes_}")
+        labels = self._tensor(np.searchsorted(known, y))
+        for _ in one_pass(self.head_, self.optimizer_, self._tensor(X), labels, batch_size, rng, weights):
+            pass
+        self.n_passes_ += 1
+        return self
+
+    def _begin(self, n_features: int, classes: np.ndarray) -> int:
+        """Make a new head, and return the seed that it was made of."""
+        if len(classes) < 2:
+            raise ValueError(f"All labels belong to one class, {classes[0]}. Pass rows of at least two classes.")
         seed = int(check_random_state(self.random_state).randint(2**31))
         settings = {name: getattr(self, name) for name in SETTINGS}
-        self.head_ = QuantumHead(X.shape[1], len(self.classes_), **settings, seed=seed).to(self.device)
-        rows = self._tensor(X)
-        targets = self._tensor(labels)
-        fit_head(self.head_, rows, targets, n_epochs, self.learning_rate, batch_size, seed)
-        return self
+        self.classes_ = classes
+        self.head_ = QuantumHead(n_features, len(classes), **settings, seed=seed).to(self.device)
+        for name in ("optimizer_", "n_passes_"):  # of an earlier head
+            if hasattr(self, name):
+                delattr(self, name)
+        return seed
+
+    def _weights(self, X: np.ndarray, y: np.ndarray, classes: np.ndarray, sample_weight: Any) -> torch.Tensor | None:
+        """Return how much each row counts, with a mean of 1; None where all count alike."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if self.class_weight is not None:
+            by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
+            weights = weights * by_class[np.searchsorted(classes, y)]
+        if not weights.sum() > 0:
+            raise ValueError("All weights are zero, so no row counts. Pass some above zero.")
+        return self._tensor((weights / weights.mean()).astype(np.float32))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the classes' probabilities, shape (n_rows, n_classes)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from qpa_hf.checkpoint import check_folder
@@ -28,21 +27,21 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def check_fit(base: Any, model: str, blocks: Tensor, option: str) -> None:
-    """Raise ValueError if blocks of tokens are none that a base model can read.
+def check_fit(base: Any, model: str, last_token: int, length: int, option: str) -> None:
+    """Raise ValueError if rows of tokens are none that a base model can read.
 
     Args:
         base: the base model.
         model: the name of the base model, for messages.
-        blocks: the token ids, shape (n_blocks, length).
+        last_token: the largest token id.
+        length: the number of tokens of the longest row.
         option: the setting of the length, for messages.
     """
     # Both would fail inside the model, where torch speaks of an index out of range, or of an assertion on a device.
-    if blocks.max() >= len(base.get_input_embeddings().weight):
+    if last_token >= len(base.get_input_embeddings().weight):
         raise ValueError(f"The tokenizer of {model} has more tokens than the model. Name a model with its own.")
     longest = getattr(base.config, "max_position_embeddings", None)
-    if longest is not None and blocks.shape[1] > longest:
+    if longest is not None and length > longest:
         raise ValueError(
-            f"`{option}`={blocks.shape[1]} is more than the {longest} positions of {model}. Set it to {longest} or "
-            "less."
+            f"`{option}`={length} is more than the {longest} positions of {model}. Set it to {longest} or less."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,8 +12,9 @@ from qpa_hf.checkpoint import write_text
 from qpa_hf.files import is_temporary, locked, naming_full_disk, sweep
 from qpa_hf.messages import check_path, one_line
 from qpa_hf.schema import read_text
-from qpa_hf.training.data import TextData
+from qpa_hf.training.data import Examples
 from qpa_hf.training.settings import RunSettings
+from qpa_hf.training.tasks import TASKS
 
 SETTINGS_NAME = "run.yaml"
 # A run that a new one is about to replace, and has replaced; under names that nobody gives to a folder of their own.
@@ -31,7 +31,7 @@ LIMITS = re.compile(r"^  (device_folder|max_jobs|max_shots): .*\n", re.MULTILINE
 
 
 @contextmanager
-def started_run(folder: Path, settings: RunSettings, data: TextData, is_fresh: bool = False) -> Iterator[None]:
+def started_run(folder: Path, settings: RunSettings, data: Examples, is_fresh: bool = False) -> Iterator[None]:
     """Begin a run in a folder, or go on with it, and keep other processes out of the folder until the end.
 
     With `is_fresh` an earlier run is replaced: it is kept until `discard` says that the new one has something to show,
@@ -65,7 +65,7 @@ def started_run(folder: Path, settings: RunSettings, data: TextData, is_fresh: b
         discard(folder)
 
 
-def check_run(folder: Path, settings: RunSettings, data: TextData, is_fresh: bool = False) -> None:
+def check_run(folder: Path, settings: RunSettings, data: Examples, is_fresh: bool = False) -> None:
     """Raise what `started_run` would raise for a folder, and leave everything there as it is."""
     _check_place(folder)
     with locked(folder):
@@ -79,19 +79,11 @@ def _check_place(folder: Path) -> None:
             raise NotADirectoryError(f"{place} is a file. Pass a folder to write the run to.")
 
 
-def _written(settings: RunSettings, data: TextData) -> str:
+def _written(settings: RunSettings, data: Examples) -> str:
     """Return what tells a run from others: the text of its settings' file."""
-    return f"# SHA-256 of the tokens: {_digest(data)}\n{settings.to_yaml()}"
-
-
-def _digest(data: TextData) -> str:
-    # Of the tokens, not of the files: a run is the same on text that has been moved, and another one on text that has
-    # been edited under its old name.
-    found = hashlib.sha256()
-    for blocks in (data.train, data.validation):
-        found.update(str(tuple(blocks.shape)).encode())
-        found.update(blocks.contiguous().numpy().data)
-    return found.hexdigest()
+    # Of what the files hold: a run is the same on text that has been moved, and another one on text that has been
+    # edited under its old name.
+    return f"# SHA-256 of the examples: {TASKS[settings.task].fingerprint(data)}\n{settings.to_yaml()}"
 
 
 def _check(folder: Path, written: str | None) -> None:
@@ -124,7 +116,7 @@ def _check(folder: Path, written: str | None) -> None:
     if known != written:
         what = "with other settings"
         if known.endswith(text):
-            what = "on another text (its files have changed, or an older version wrote it)"
+            what = "on other examples (their files have changed, or an older version wrote it)"
         raise FileExistsError(
             f"{folder} holds a run {what}: see {path}. Choose another output folder, or pass --fresh to start "
             "anew in this one."

@@ -11,10 +11,12 @@ from typing import Any, get_args
 import yaml
 from transformers import TrainingArguments
 
-from qpa_hf.messages import shown
+from qpa_hf.messages import one_of, shown
 from qpa_hf.schema import naming
 from qpa_hf.training.checks import check_names, check_texts, check_training
+from qpa_hf.training.data import DataSettings, Examples
 from qpa_hf.training.sections import as_no, as_number, merge, parse_override, read_sections
+from qpa_hf.training.tasks import TASKS, Task
 from qpa_hf.tuners.qpa import QPAConfig
 
 RECIPES = {path.stem: path for path in sorted(Path(__file__).with_name("recipes").glob("*.yaml"))}
@@ -49,41 +51,17 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 
 
 @dataclass
-class DataSettings:
-    """Where the text comes from: local files, or a dataset.
-
-    Args:
-        train: the local files to train on: text, or tables (JSON, CSV, Parquet) with a column of text.
-        validation: the local files to evaluate on; if empty, the last tenth of the training blocks.
-        dataset: the Hub id or local folder of a dataset, in place of files.
-        dataset_config: the name of the dataset's configuration.
-        text_column: the column of a dataset or a table that holds the text.
-        train_split: the split to train on.
-        validation_split: the split to evaluate on.
-        block_length: the number of tokens of each block.
-    """
-
-    train: list[str] = field(default_factory=list)
-    validation: list[str] = field(default_factory=list)
-    dataset: str | None = None
-    dataset_config: str | None = None
-    text_column: str = "text"
-    train_split: str = "train"
-    validation_split: str = "validation"
-    block_length: int = 128
-
-
-@dataclass
 class RunSettings:
     """Everything that determines a run.
 
     Args:
         model: the Hub id or directory of the base model.
-        data: the settings of the text.
+        data: the settings of the examples.
         adapter: the fields of `QPAConfig`, on gradient bases if nothing is said; `paper: true` starts from the paper's
             generator.
         training: the fields of `transformers.TrainingArguments`.
         record: what the model card is to say of the run: `license`, `language`.
+        task: the kind of run, a key of `TASKS`.
     """
 
     model: str
@@ -91,6 +69,11 @@ class RunSettings:
     adapter: dict[str, Any]
     training: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
+    task: str = "text"
+
+    def adapter_fields(self) -> dict[str, Any]:
+        """Return the fields of the adapter that are set, by the task or the run."""
+        return {**TASKS[self.task].adapter, **self.adapter}
 
     def adapter_config(self) -> QPAConfig:
         """Return the adapter's configuration.
@@ -98,7 +81,7 @@ class RunSettings:
         Raises:
             ValueError, TypeError: for fields that `QPAConfig` refuses.
         """
-        settings = {"task_type": "CAUSAL_LM"} | self.adapter
+        settings = self.adapter_fields()
         is_papers = settings.pop("paper", False)
         if not isinstance(is_papers, bool):
             raise TypeError(f"`adapter.paper`={shown(is_papers)} is not a truth value. Set it to true or false.")
@@ -106,12 +89,12 @@ class RunSettings:
             return QPAConfig.paper(**settings)
         return QPAConfig(**settings)
 
-    def n_steps(self, n_blocks: int) -> int:
-        """Return how many steps one process takes on so many blocks of text, as Trainer counts them."""
+    def n_steps(self, n_examples: int) -> int:
+        """Return how many steps one process takes on so many examples, as Trainer counts them."""
         if self.training.get("max_steps", -1) > 0:
             return self.training["max_steps"]
         # A last batch that is not full is a step, and so is a last accumulation of fewer batches.
-        n_batches = math.ceil(n_blocks / self.training["per_device_train_batch_size"])
+        n_batches = math.ceil(n_examples / self.training["per_device_train_batch_size"])
         n_steps = math.ceil(n_batches / self.training.get("gradient_accumulation_steps", 1))
         return math.ceil(n_steps * self.training["num_train_epochs"])
 
@@ -160,16 +143,28 @@ def read_settings(
     return run
 
 
+def read_data(settings: RunSettings) -> Examples:
+    """Read what a run trains and evaluates on.
+
+    Raises:
+        OSError: if a file is missing or cannot be read.
+        ValueError: if the data will not do.
+    """
+    return TASKS[settings.task].read(settings.data, settings.model)
+
+
 def _add(merged: dict[str, Any], new: Mapping[str, Any]) -> None:
     check_names(new, [f.name for f in fields(RunSettings)], "A run")
     for section, value in new.items():
-        if section != "model" and not isinstance(value, Mapping | None):
+        if section not in ("model", "task") and not isinstance(value, Mapping | None):
             raise ValueError(f"`{section}` is {shown(value)}, not a section with fields. Write {section}.field=value.")
     merge(merged, new)
 
 
 def _checked(values: dict[str, Any], needs_text: bool, basis: str) -> RunSettings:
-    data = dict(values.get("data") or {})
+    task = TASKS[one_of("task", values.get("task") or "text", TASKS)]
+    task.check_installed()
+    data = {**task.defaults, **(values.get("data") or {})}
     check_names(data, [f.name for f in fields(DataSettings)], "`data`")
     training = values.get("training") or {}
     for name, instead in OURS.items():
@@ -191,11 +186,12 @@ def _checked(values: dict[str, Any], needs_text: bool, basis: str) -> RunSetting
     n_named = bool(settings.train) + bool(settings.dataset)
     if n_named == 2 or needs_text and n_named == 0:
         raise ValueError(
-            "Name the text to train on by either `data.train` (local files) or `data.dataset` (Hub id or folder)."
+            "Name what to train on by either `data.train` (local files) or `data.dataset` (Hub id or folder)."
         )
+    _check_fields(settings, task)
     if settings.dataset and settings.validation:
         raise ValueError(
-            "`data.validation` names files, but the text comes from `data.dataset`. Leave one of them out, or set "
+            "`data.validation` names files, but the rest comes from `data.dataset`. Leave one of them out, or set "
             "`data.validation_split`."
         )
     # YAML reads `1e-3` as a text and a bare `no` as false. Fields that hold numbers or strategies are put right before
@@ -216,7 +212,16 @@ def _checked(values: dict[str, Any], needs_text: bool, basis: str) -> RunSetting
         adapter=_on_basis({str(name): value for name, value in (values.get("adapter") or {}).items()}, basis),
         training=TRAINING_DEFAULTS | training,
         record=record,
+        task=task.name,
     )
+
+
+def _check_fields(settings: DataSettings, task: Task) -> None:
+    """Refuse what only other tasks read."""
+    elsewhere = frozenset().union(*(one.fields for one in TASKS.values())) - task.fields
+    for f in fields(DataSettings):
+        if f.name in elsewhere and getattr(settings, f.name) != f.default:
+            raise ValueError(f"`data.{f.name}` means nothing for `--task {task.name}`. Leave it out.")
 
 
 def _on_basis(adapter: dict[str, Any], basis: str) -> dict[str, Any]:
@@ -243,10 +248,11 @@ def _check_adapter(run: RunSettings) -> None:
             f"`training.max_steps`={n_steps} and `training.num_train_epochs`={n_epochs} leave nothing to train. Set "
             "one of them above 0."
         )
-    if config.task_type != "CAUSAL_LM":
+    task = TASKS[run.task]
+    if config.task_type != task.adapter.get("task_type"):
         raise ValueError(
-            f"`adapter.task_type`={config.task_type!r} is not allowed: such a run trains causal language models. "
-            "Leave it out, or use QPAConfig with a Trainer of your own."
+            f"`adapter.task_type`={config.task_type!r} is not allowed: such a run trains {task.trains}. Leave it out, "
+            "or use QPAConfig with a Trainer of your own."
         )
     if n_steps > 0:  # how many steps the epochs have is known when the text is read
         check_stages(config, n_steps)

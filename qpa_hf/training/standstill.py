@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from transformers import TrainerCallback
@@ -14,14 +13,14 @@ LEAST_GAIN = 1e-3  # of the loss before training; what rounding and a first smal
 
 
 class StandstillCallback(TrainerCallback):
-    """Says so once if the loss on the validation text has not left its start after a tenth of the steps.
+    """Says so once if the loss on the validation examples has not left its start after a tenth of the steps.
 
     Args:
-        perplexity_before: on the validation text, with the untrained adapter.
+        loss_before: on the validation examples, with the untrained adapter, in nats.
     """
 
-    def __init__(self, perplexity_before: float) -> None:
-        self.loss = math.log(perplexity_before)
+    def __init__(self, loss_before: float) -> None:
+        self.loss = loss_before
         self.is_known = False
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:

@@ -1,5 +1,6 @@
 """What `qpa` offers before a run: a file of settings, a rehearsal, a plan of the same settings, the arms' names."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,8 @@ from models import build
 
 from qpa_hf.comparison.arms import ARMS, named_arms
 from qpa_hf.demo.arms import BASE
-from qpa_hf.training import read_settings
+from qpa_hf.training import TASKS, read_settings
+from qpa_hf.training.data import DataSettings
 from qpa_hf.training.settings import TRAINING_DEFAULTS
 
 
@@ -29,7 +31,18 @@ def test_a_file_of_settings_names_a_dataset_and_the_defaults(text, qpa, tmp_path
     assert (settings.adapter["basis"], settings.adapter["r"]) == ("gradient", 16)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_file_of_settings_has_what_its_task_reads(task, qpa, tmp_path):
+    assert qpa("init", tmp_path / "a.yaml", "--task", task, "--dataset", "ada/rows").code == 0
+    settings = read_settings(tmp_path / "a.yaml")
+    assert settings.task == task
+    assert settings.data == dataclasses.replace(DataSettings(), **TASKS[task].defaults, dataset="ada/rows")
+
+
 REFUSED = {
+    "an unknown task": (["--task", "poetry"], "is not known. Choose one of text"),
+    "a task without data": (["--task", "chat"], "Nothing to train on is named"),
+    "a missing folder": (["--task", "image", "--train", "nothing"], "There is no folder of classes nothing"),
     "a file that exists": ([], "exists, and is not replaced"),
     "a missing text": (["--train", "nothing.txt"], "There is no text file nothing.txt"),
     "two texts": (["--train", __file__, "--dataset", "ada/texts"], "Leave one of them out"),
@@ -39,11 +52,11 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_no_settings_can_be_written_for_is_named(case, qpa, tmp_path):
     options, message = REFUSED[case]
-    if not options:
+    if case == "a file that exists":
         (tmp_path / "a.yaml").write_text("mine")
     result = qpa("init", tmp_path / "a.yaml", *options)
     assert (result.code, message in result.err) == (2, True)
-    assert (tmp_path / "a.yaml").is_file() == (not options)
+    assert (tmp_path / "a.yaml").is_file() == (case == "a file that exists")
 
 
 def test_a_dry_run_counts_and_writes_nothing(qpa, tiny, tmp_path):

@@ -4,7 +4,6 @@ import json
 import sys
 
 import pytest
-from transformers import AutoTokenizer
 
 from qpa_hf.demo.arms import BASE
 from qpa_hf.training import read_data, read_settings, run
@@ -16,7 +15,7 @@ def test_dataset_folder_is_read_by_its_splits(qpa, book, tmp_path):
         (tmp_path / "texts").mkdir(exist_ok=True)
         (tmp_path / "texts" / f"{split}.txt").write_text(text, encoding="utf-8")
     settings = read_settings(model=str(BASE), data={"dataset": str(tmp_path / "texts"), "block_length": 32})
-    data = read_data(settings.data, AutoTokenizer.from_pretrained(BASE))
+    data = read_data(settings)
     assert (data.validation_split, data.name) == ("validation", None)  # a path is not for a card
     assert len(data.train) > len(data.validation) > 0
 
@@ -47,7 +46,7 @@ def test_dataset_that_cannot_be_read_is_explained(case, tmp_path):
 
     def read():
         found = read_settings(model=str(BASE), data={"dataset": str(tmp_path), "block_length": 32, **settings})
-        return read_data(found.data, AutoTokenizer.from_pretrained(BASE))
+        return read_data(found)
 
     with pytest.raises(ValueError, match=message):
         read()
@@ -61,13 +60,13 @@ def test_damaged_dataset_is_named(rows, reason, tmp_path):
     (tmp_path / "train.jsonl").write_text(rows, encoding="utf-8")
     settings = read_settings(model=str(BASE), data={"dataset": str(tmp_path)})
     with pytest.raises(ValueError, match=rf"The split `train` of the dataset .* cannot be read \({reason}"):
-        read_data(settings.data, AutoTokenizer.from_pretrained(BASE))
+        read_data(settings)
 
 
 def test_rows_without_text_are_left_out(tmp_path):
     _write_rows(tmp_path)
     settings = read_settings(model=str(BASE), data={"dataset": str(tmp_path), "block_length": 32})
-    assert len(read_data(settings.data, AutoTokenizer.from_pretrained(BASE)).train) > 0
+    assert len(read_data(settings).train) > 0
 
 
 def _write_rows(folder):

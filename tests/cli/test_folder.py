@@ -9,11 +9,11 @@ import torch
 
 from qpa_hf.files import LOCK_NAME
 from qpa_hf.training import folder
-from qpa_hf.training.data import TextData
+from qpa_hf.training.data import Examples
 from qpa_hf.training.settings import read_settings
 
 SETTINGS = read_settings(model="any", data={"train": ["a.txt"]})
-DATA = TextData(torch.zeros(2, 4), torch.zeros(1, 4), None, "validation files")
+DATA = Examples(torch.zeros(2, 4), torch.zeros(1, 4), None, "validation files")
 OTHER = dataclasses.replace(SETTINGS, model="other")
 
 
@@ -44,7 +44,7 @@ def test_text_that_changed_under_its_name_is_another_run(command, qpa, tiny, boo
     assert qpa(*command, *options).code == 0
     text.write_text(text.read_text(encoding="utf-8")[::-1], encoding="utf-8")
     result = qpa(*command, *options)
-    assert (result.code, "on another text" in result.err) == (2, True)
+    assert (result.code, "on other examples" in result.err) == (2, True)
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -53,7 +53,7 @@ def test_either_part_of_the_text_tells_runs_apart(part, tmp_path):
         (tmp_path / "native").touch()
     other = dataclasses.replace(DATA, **{part: getattr(DATA, part) + 1})
     with (
-        pytest.raises(FileExistsError, match="holds a run on another text"),
+        pytest.raises(FileExistsError, match="holds a run on other examples"),
         folder.started_run(tmp_path, SETTINGS, other),
     ):
         pass

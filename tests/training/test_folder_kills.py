@@ -11,12 +11,12 @@ import torch
 from qpa_hf.checkpoint import write_text
 from qpa_hf.files import LOCK_NAME, is_temporary
 from qpa_hf.training import folder
-from qpa_hf.training.data import TextData
+from qpa_hf.training.data import Examples
 from qpa_hf.training.settings import read_settings
 
 OLD = read_settings(model="old", data={"train": ["a.txt"]})
 NEW = dataclasses.replace(OLD, model="new")
-DATA = TextData(torch.zeros(2, 4), torch.zeros(1, 4), None, "validation files")
+DATA = Examples(torch.zeros(2, 4), torch.zeros(1, 4), None, "validation files")
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
 WRITING = os.O_WRONLY | os.O_RDWR
 
