@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.clients import tiny
-from benchmarks.clients.figures import Figure, difference, others
+from benchmarks.clients.figures import BOUND, Figure, difference, others
 
 # Importing qpa_hf is an error there.
 BEFORE = 'import sys; sys.modules["qpa_hf"] = None\nimport json, torch\nasked = json.loads(sys.argv[1])\n'
@@ -51,11 +51,11 @@ def without_us(code: str, asked: Any, target: Path) -> Any:
     return torch.load(target)
 
 
-def compared(model: Any, base: Path, adapter: Path, n_labels: int = 0) -> list[Figure]:
+def compared(model: Any, base: Path, adapter: Path, n_labels: int = 0, bound: float = BOUND) -> list[Figure]:
     """Return how far a model in memory is from its plain adapter, loaded by transformers and peft alone."""
     asked = [str(base), str(adapter), tiny.prompt().tolist(), tiny.N_NEW, n_labels]
     there = without_us(LANGUAGE_MODEL, asked, adapter.with_suffix(".answer"))
-    figures = [difference("plain adapter's logits", there["logits"], tiny.logits(model))]
+    figures = [difference("plain adapter's logits", there["logits"], tiny.logits(model), bound)]
     return figures + (
         [] if n_labels else [others("plain adapter's greedy tokens", there["tokens"], tiny.greedy(model))]
     )

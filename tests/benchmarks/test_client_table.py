@@ -1,10 +1,14 @@
 """The table of clients: what counts as working, where it goes on, and that page and record say the same."""
 
+import ast
+import json
+
 import pytest
 
-from benchmarks.clients import rows
+from benchmarks.clients import arms, rows
 from benchmarks.clients.figures import Figure, difference, others
-from benchmarks.clients.table import Table, failures, listed, passed
+from benchmarks.clients.table import JSON, TEXT, Table, failures, listed, passed
+from benchmarks.versions.environment import ROOT
 
 WORKS = {"figures": [{"what": "logits", "value": 2e-7, "bound": 1e-5}, {"what": "tokens", "value": 0, "bound": 0}]}
 ROW = {"client": "TRL", "commit": "c0ffee", "versions": {"trl": "1.0"}, "cases": {"SFT": {"LoRA": WORKS}}}
@@ -14,6 +18,27 @@ ORDER = ("TRL", "other")
 @pytest.fixture
 def table(tmp_path):
     return Table(tmp_path / "clients.json", tmp_path / "clients.md")
+
+
+def module_of(client):
+    return ROOT / "benchmarks" / "clients" / "tried" / f"{client.module}.py"
+
+
+def test_page_is_that_of_the_record():
+    assert TEXT.read_text(encoding="utf-8") == Table().as_text()
+
+
+def test_every_client_that_can_be_tried_was():
+    assert [row["client"] for row in Table().rows] == [client.name for client in rows.CLIENTS]
+
+
+@pytest.mark.parametrize("client", rows.CLIENTS, ids=lambda client: client.name)
+def test_record_has_each_case_and_arm(client):
+    row = next(row for row in json.loads(JSON.read_text(encoding="utf-8")) if row["client"] == client.name)
+    tree = ast.parse(module_of(client).read_text(encoding="utf-8"))  # the client itself is not installed here
+    cases = next(n.value for n in tree.body if isinstance(n, ast.AnnAssign) and n.target.id == "CASES")
+    assert list(row["cases"]) == [key.value for key in cases.keys]
+    assert all(list(found) == [arm.name for arm in arms.ARMS] for found in row["cases"].values())
 
 
 def test_names_are_distinct():
