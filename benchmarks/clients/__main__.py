@@ -29,6 +29,8 @@ def tried(client: Client, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"client": client.name, "commit": commit(), "cases": {}}
     try:
         with environment.made(client.row, sys.executable, folder) as interpreter:
+            if client.without:
+                environment.uv("pip", "uninstall", "--python", str(interpreter), *client.without)
             found["versions"] = environment.versions(interpreter, listed(client.packages))
             answers = folder / "answers.json"
             answers.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from benchmarks.clients import tiny
 from benchmarks.clients.figures import BOUND, Figure, difference, others
 
+ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 # Importing qpa_hf is an error there.
 BEFORE = 'import sys; sys.modules["qpa_hf"] = None\nimport json, torch\nasked = json.loads(sys.argv[1])\n'
 AFTER = "\ntorch.save(answer, sys.argv[2])\n"
@@ -42,12 +44,14 @@ def without_us(code: str, asked: Any, target: Path) -> Any:
         target: a file for the answer.
 
     Raises:
-        RuntimeError: with the last line of what it printed if it fails.
+        RuntimeError: with its error if it fails.
     """
     command = [sys.executable, "-c", BEFORE + code + AFTER, json.dumps(asked), str(target)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=600, check=False)
     if done.returncode:
-        raise RuntimeError(f"without qpa_hf: {(done.stderr.strip() or 'it was ended').splitlines()[-1]}")
+        lines = done.stderr.strip().splitlines() or ["it was ended"]
+        errors = [line for line in lines if ERROR.match(line)]
+        raise RuntimeError(f"without qpa_hf: {(errors or lines)[-1]}")
     return torch.load(target)
 
 

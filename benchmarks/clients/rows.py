@@ -21,6 +21,7 @@ class Client:
         packages: names of what is installed; their versions stand in the table.
         pins: of torch and transformers, as requirements; none where a client pins them itself.
         has_sources: whether one of its requirements is published without wheels.
+        without: what is removed again, for its only builds do not go with a CPU build of torch.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Client:
     packages: tuple[str, ...]
     pins: tuple[str, ...] = TESTED
     has_sources: bool = False
+    without: tuple[str, ...] = ()
 
     @property
     def row(self) -> Row:
