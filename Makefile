@@ -5,7 +5,7 @@ JOBS ?= 2
 # uv stands in the environment, and has a name of its own for a directory of wheels.
 UV = PATH="$(abspath $(VENV))/bin:$$PATH" UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}"
 
-.PHONY: install develop test lint docs demo contract torchquantum install-check package matrix matrix-quick clean
+.PHONY: install develop test lint docs demo contract torchquantum install-check package matrix matrix-quick clients clean
 
 # Installs the tested versions, and keeps the torch that is there: .ci/install.py says how it chooses one.
 install: $(VENV)/.installed
@@ -70,3 +70,8 @@ matrix: develop
 # Both ends of all ranges but torch's, in short: some minutes on a machine that does nothing else.
 matrix-quick: develop
 	$(UV) $(PYTHON) -m benchmarks.versions --quick
+
+# QPA in the tools that people use, with LoRA beside it, each in an environment of its own: half an hour. Goes on where
+# it was stopped, and writes docs/clients.md.
+clients: develop
+	$(UV) $(PY) -m benchmarks.clients

@@ -25,15 +25,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--cpu", action="store_true", help="train on the CPU")
     options = parser.parse_args()
+    # Before the model: it is what tells the rest that DeepSpeed's ZeRO-3 is on.
+    arguments = TrainingArguments(
+        options.output, max_steps=options.steps, learning_rate=1e-2, report_to="none", use_cpu=options.cpu
+    )
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     data = load_dataset("text", data_files=options.text, split="train").filter(lambda row: row["text"].strip())
     data = data.map(lambda row: tokenizer(row["text"], truncation=True, max_length=512), remove_columns="text")
     base = AutoModelForCausalLM.from_pretrained(options.model)
     model = get_peft_model(base, QPAConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))
-    arguments = TrainingArguments(
-        options.output, max_steps=options.steps, learning_rate=1e-2, report_to="none", use_cpu=options.cpu
-    )
     collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
     callbacks = [CircuitMetricsCallback(), MaterializeCallback()]
     Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator, callbacks=callbacks).train()

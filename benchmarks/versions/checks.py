@@ -50,7 +50,8 @@ def run(interpreter: Path, folder: Path, is_quick: bool) -> dict[str, Any]:
     }
 
 
-def _run(interpreter: Path, arguments: Sequence[str]) -> tuple[int, str, float]:
+def run_python(interpreter: Path, arguments: Sequence[str]) -> tuple[int, str, float]:
+    """Run Python offline on one thread, and return its exit code, what it printed and the seconds it took."""
     settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "agg"}
     start = time.monotonic()
     # Its output goes to one place, so that an error stands below the line that led to it.
@@ -71,7 +72,9 @@ def _run(interpreter: Path, arguments: Sequence[str]) -> tuple[int, str, float]:
 
 
 def _demo(interpreter: Path, output: Path, options: Sequence[str]) -> dict[str, Any]:
-    code, printed, seconds = _run(interpreter, ["-m", "qpa_hf.demo", "--fresh", "--output", str(output), *options])
+    code, printed, seconds = run_python(
+        interpreter, ["-m", "qpa_hf.demo", "--fresh", "--output", str(output), *options]
+    )
     lines = [told(line) for line in printed.strip().splitlines()]
     return {"passed": code == 0, "seconds": round(seconds)} | ({} if code == 0 else {"printed": lines[-LINES:]})
 
@@ -80,7 +83,7 @@ def _tests(interpreter: Path, folder: Path, chosen: Sequence[str]) -> dict[str, 
     report = folder / "tests.xml"
     report.unlink(missing_ok=True)
     options = ["-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    _, printed, seconds = _run(interpreter, ["-m", "pytest", *options, *chosen])
+    _, printed, seconds = run_python(interpreter, ["-m", "pytest", *options, *chosen])
     if not report.is_file():
         return {
             "passed": 0,

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,6 @@ from benchmarks.versions.rows import Row
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = ("fast", "plots")
-TOOLS = ("certifi", "hypothesis", "lz4", "pytest", "pytest-xdist", "scikit-learn", "setuptools")  # of the tests
 MODES = {"lowest": "lowest-direct", "highest": "highest", "tested": "highest"}
 LISTED = ("torch", "transformers", "peft", "huggingface-hub", "accelerate", "datasets", "numpy", "scipy", "typer")
 FREE_BYTES = 15e9  # an environment with a CUDA build of torch, and the downloads it is made from
@@ -34,7 +33,9 @@ def uv(*arguments: str) -> str:
         SystemExit: if there is no uv.
     """
     if shutil.which("uv") is None:
-        raise SystemExit("`make matrix` needs uv, which is not on the PATH. Install it with `pip install uv`.")
+        raise SystemExit(
+            "`make matrix` and `make clients` need uv, which is not on the PATH. Install it with `pip install uv`."
+        )
     done = subprocess.run(["uv", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise Unresolved(done.stderr.strip())
@@ -77,7 +78,7 @@ def made(row: Row, python: str, folder: Path) -> Iterator[Path]:
         interpreter = str(environment / "bin" / "python")
         lock.write_text(_resolved(row, interpreter, folder), encoding="utf-8")
         install = ("pip", "install", "--python", interpreter)
-        uv(*install, "--only-binary", ":all:", "-r", str(lock), "-c", str(lock), *TOOLS)
+        uv(*install, *_wheels(row), "-r", str(lock), "-c", str(lock), *row.tools)
         uv(*install, "--no-deps", "--editable", ".")
         yield Path(interpreter)
     finally:
@@ -94,20 +95,24 @@ def _requirements() -> list[str]:
 
 def _resolved(row: Row, interpreter: str, folder: Path) -> str:
     asked, pins = folder / "requirements.txt", folder / "pins.txt"
-    asked.write_text("\n".join(_requirements()), encoding="utf-8")
+    asked.write_text("\n".join([*_requirements(), *row.beside]), encoding="utf-8")
     pins.write_text("\n".join(row.pins), encoding="utf-8")
     options = ["-c", str(pins), *(("-c", "constraints.txt") if row.take == "tested" else ())]
-    options += ["--resolution", MODES[row.take], "--only-binary", ":all:", "--python", interpreter, "--no-header"]
+    options += ["--resolution", MODES[row.take], *_wheels(row), "--python", interpreter, "--no-header"]
     return uv("pip", "compile", str(asked), *options)
 
 
-def versions(interpreter: Path) -> dict[str, str]:
+def _wheels(row: Row) -> list[str]:
+    return [] if row.has_sources else ["--only-binary", ":all:"]
+
+
+def versions(interpreter: Path, listed: Iterable[str] = LISTED) -> dict[str, str]:
     """Return the versions that an environment has of what decides."""
     found = {
         entry["name"]: entry["version"]
         for entry in json.loads(uv("pip", "list", "--format", "json", "--python", str(interpreter)))
     }
-    return {name: found[name] for name in LISTED}
+    return {name: found[name] for name in listed}
 
 
 def drop_torch() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 # A build of torch is several GB: rows of one torch stand together, and its files go with the last of them.
 PINNED_TORCH = "torch==2.13.0"
+TOOLS = ("certifi", "hypothesis", "lz4", "pytest", "pytest-xdist", "scikit-learn", "setuptools")  # of the tests
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,18 @@ class Row:
         take: which of the allowed versions the other direct requirements get, "lowest", "highest" or "tested" (those
             of constraints.txt, which hold for all that is installed).
         pythons: minor versions of Python 3 that it is run on; None is each that the machine has.
+        beside: requirements of what else is tried there.
+        tools: what is installed to run the tests.
+        has_sources: whether a package may be built from its source, for want of a wheel.
     """
 
     name: str
     pins: tuple[str, ...] = ()
     take: str = "highest"
     pythons: tuple[int, ...] | None = None
+    beside: tuple[str, ...] = ()
+    tools: tuple[str, ...] = TOOLS
+    has_sources: bool = False
 
     @property
     def torch(self) -> str:

@@ -31,3 +31,8 @@ def test_version_or_stage_is_that_of_the_name(name):
 
 def test_every_configuration_is_tested():
     assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted(NAMES)
+
+
+def test_example_makes_the_arguments_that_turn_zero_3_on_before_its_model():
+    text = (FOLDER.parent / "train.py").read_text(encoding="utf-8")
+    assert text.index("= TrainingArguments(") < text.index("AutoModelForCausalLM.from_pretrained(")

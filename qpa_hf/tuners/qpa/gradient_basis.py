@@ -69,9 +69,9 @@ def initialize_basis(
 
     Raises:
         TypeError: if `model` is no PEFT model, a batch has no tensors by name, or the loss has no graph.
-        ValueError: if the adapter has no gradient bases, or has found its bases before; if there are no examples or
-            none to be read; if gradients are not finite; if the loss of the same batches changes from pass to pass;
-            or if the cache belongs to other layers.
+        ValueError: if the adapter has no gradient bases, or has found its bases before; if ZeRO-3 keeps the model's
+            weights; if there are no examples or none to be read; if gradients are not finite; if the loss of the same
+            batches changes from pass to pass; or if the cache belongs to other layers.
         IsADirectoryError: if `cache` is a directory.
 
     Example:
@@ -82,6 +82,11 @@ def initialize_basis(
         raise ValueError(
             f"Adapter {shown(adapter_name)} has its bases already; others would change what it has learned. Make a "
             "new adapter to start anew, or set `n_stages` and call `refresh_basis`."
+        )
+    if is_zero3(model):
+        raise ValueError(
+            "DeepSpeed's ZeRO-3 keeps the model's weights outside of it, where no gradient bases are found. Find them "
+            "without it, `save_pretrained`, and load that adapter under ZeRO-3, or use ZeRO-2."
         )
     path = Path(cache) if cache is not None else None
     if path is not None and path.is_dir():

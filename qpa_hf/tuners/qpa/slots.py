@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from qpa_hf.generator import Bank, FrozenBases, Generator, Pair, Pieces
 from qpa_hf.reading import Place, attach
@@ -250,7 +251,8 @@ def build_bank(config: Any, slots: list[Slot], magnitudes: Mapping[str, Tensor] 
     pieces = pieces_of(config, slots)
     spec = config.generator_spec(n_generated(config, slots))
     generator = Generator(spec, frozen, pieces.n_buffer, config.n_stages)
-    generator.name_frozen()
+    if not is_deepspeed_zero3_enabled():  # Trainer's checkpoints have all buffers then, and no frozen Parameters
+        generator.name_frozen()
     generator.layout = hashlib.sha256(json.dumps(layout_of(slots)).encode()).hexdigest()[:16]
     return Bank(generator, pieces)
 

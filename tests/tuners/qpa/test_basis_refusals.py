@@ -52,6 +52,13 @@ def test_multihead_attention_is_refused_by_name():
         initialize_basis(model, [{"src": torch.randn(3, 2, 8)}], loss=lambda model, batch: model(**batch).sum())
 
 
+def test_zero_3_is_refused_before_anything_is_read():
+    model = uninitialized("llama", target_modules=["q_proj"])
+    next(model.parameters()).ds_id = 0  # DeepSpeed's mark of a parameter that ZeRO-3 keeps elsewhere
+    with pytest.raises(ValueError, match="Find them without it, `save_pretrained`, and load that adapter"):
+        initialize_basis(model, iter(()))
+
+
 def infinite(model, batch):
     return square(model, batch) * torch.inf
 
