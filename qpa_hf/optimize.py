@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.optimize import minimize
 from torch import nn
@@ -26,6 +25,7 @@ from qpa_hf.messages import whole_number
 from qpa_hf.models import bank_of, evaluating, unwrapped
 from qpa_hf.processes import is_one_of_several
 from qpa_hf.schema import fits, parse_object
+from qpa_hf.terminal import bar_options
 from qpa_hf.tuners.qpa import QPAConfig
 
 Loss = Callable[[nn.Module], float]
@@ -255,6 +255,6 @@ def _digest(generator: Generator) -> str:
 @contextmanager
 def _bar(is_shown: bool, method: str, total: int) -> Iterator[Callable[[_Evaluations], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_shown) as bar:
+    with Progress(*columns, disable=not is_shown, **bar_options()) as bar:
         task = bar.add_task(method, total=total)
         yield lambda done: bar.update(task, completed=done.n_done, description=f"{method}, loss {done.best:.4f}")

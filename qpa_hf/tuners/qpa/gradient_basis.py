@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import get_pattern_key
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from qpa_hf.messages import check_kind, shown, whole_number
 from qpa_hf.models import active_adapters_of, bank_of
 from qpa_hf.processes import is_distributed, is_first_process
 from qpa_hf.sharding import gathered, is_fsdp, is_zero3, write
+from qpa_hf.terminal import bar_options
 from qpa_hf.tuners.qpa.basis_cache import read_bases, write_bases
 from qpa_hf.tuners.qpa.basis_cost import EXACT_BYTES, LayerSize, layer_sizes
 from qpa_hf.tuners.qpa.config import QPAConfig
@@ -194,7 +194,7 @@ def _found(
     is_shown = progress and is_first_process()
 
     def shown(batches: Iterable[Mapping[str, Any]], title: str) -> Iterable[Mapping[str, Any]]:
-        return track(batches, title, console=Console(stderr=True), transient=True, disable=not is_shown)
+        return track(batches, title, disable=not is_shown, **bar_options())
 
     found = find_bases(model, batches, sizes, loss, exact_bytes, shown)
     every_a = [a.flatten() for layer in found.values() for a, _ in layer]
