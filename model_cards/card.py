@@ -54,6 +54,13 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         config: configuration of the generator, with the layout that training wrote; of the LoRA if "folded".
         record: what the run recorded; nothing is said where it is silent.
         method: PEFT's name for the method whose tensors are generated.
+
+    Example:
+        >>> layout = [["0.lora_A.weight", [8, 64], None]]  # what training writes: the generated tensors
+        >>> config = QPAConfig(target_modules=["0"], base_model_name_or_path="me/base", layout=layout)
+        >>> card = make_card("native", config, RunRecord(license="cc0-1.0"))
+        >>> card.data.base_model, card.data.license
+        ('me/base', 'cc0-1.0')
     """
     record = record or RunRecord()
     base, is_on_hub = base_of(config)
@@ -102,6 +109,15 @@ def write_card(
 
     Raises:
         IsADirectoryError: if one of the two is a directory; nothing is written then.
+
+    Example:
+        >>> import tempfile
+        >>> layout = [["0.lora_A.weight", [8, 64], None]]  # what training writes: the generated tensors
+        >>> config = QPAConfig(target_modules=["0"], base_model_name_or_path="me/base", layout=layout)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_card("native", folder, config, RunRecord(license="cc0-1.0"))
+        ...     sorted(path.name for path in Path(folder).iterdir()), is_ours(Path(folder) / "README.md")
+        (['README.md', 'qpa_run.json'], True)
     """
     path = Path(folder) / CARD_NAME
     for taken in (path, Path(folder) / RECORD_NAME):
@@ -116,7 +132,16 @@ def write_card(
 
 
 def is_ours(card: Path) -> bool:
-    """Whether no person has taken over a card: it has our mark, or is PEFT's empty one."""
+    """Whether no person has taken over a card: it has our mark, or is PEFT's empty one.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     card = Path(folder) / "README.md"
+        ...     _ = card.write_text("# My adapter")
+        ...     is_ours(card)
+        False
+    """
     text = card.read_text(encoding="utf-8", errors="replace")
     return bool(OUR_MARK.search(text)) or (UNFILLED in text and _is_empty(text))
 
@@ -133,6 +158,17 @@ def add_record(folder: str | os.PathLike[str], record: RunRecord) -> None:
 
     Raises:
         ValueError: if `folder` holds no native adapter.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import get_peft_model
+        >>> from torch import nn
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(512, 512)), QPAConfig(r=8, target_modules=["0"]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     add_record(folder, RunRecord(license="cc0-1.0"))
+        ...     RunRecord.load(folder).license
+        'cc0-1.0'
     """
     config = QPAConfig.from_pretrained(str(folder))
     if not isinstance(config, QPAConfig):

@@ -48,6 +48,10 @@ class Result:
         dataset: what it was measured on.
         split: which part of the dataset.
         name: the metric's name for people, if the identifier is not enough.
+
+    Example:
+        >>> Result("perplexity", 34.95, "Salesforce/wikitext", "validation").metric
+        'perplexity'
     """
 
     metric: str
@@ -65,6 +69,11 @@ class Control:
         source: the control, such as "random" or "bits" (`QPAConfig.source`), or "frozen angles".
         metric: identifier of a metric that is among the run's own results.
         value: the number the control reached.
+
+    Example:
+        >>> record = RunRecord(results=[Result("loss", 3.55)], control=Control("random", "loss", 3.57))
+        >>> record.control.value
+        3.57
     """
 
     source: str
@@ -90,6 +99,11 @@ class RunRecord:
         train_loss: mean training loss since the training's last start.
         train_seconds: duration of the training since its last start.
         commit: revision of the code that ran.
+
+    Example:
+        >>> record = RunRecord(datasets="me/books", license="cc0-1.0", results=[Result("loss", 3.55)])
+        >>> RunRecord.from_json(record.to_json()) == record
+        True
     """
 
     repo_id: str | None = None

@@ -92,6 +92,18 @@ def optimize_angles(
             or with frozen ones, a mapping model that gives only zeros, a `state` that is something else or damaged,
             or a loss that is not finite.
         RuntimeError: if several processes train together.
+
+    Example:
+        >>> from peft import get_peft_model
+        >>> _ = torch.manual_seed(0)
+        >>> config = QPAConfig(r=2, target_modules=["0"], n_circuits=1, circuit_depth=1, chunk_size=8, start="authors")
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(16, 16)), config)
+        >>> x = torch.randn(8, 16)
+        >>> def loss(model):
+        ...     return model(x).square().mean().item()
+        >>> found = optimize_angles(model, loss, max_evaluations=20, progress=False)
+        >>> found.loss <= loss(model) + 1e-6
+        True
     """
     generator = generator_to_optimize(model, method, max_evaluations, step, adapter_name)
     _check_moving(generator)

@@ -27,6 +27,13 @@ class RefreshBasisCallback(TrainerCallback):
     Raises:
         TypeError: if the batches can be read only once.
         ValueError: when training begins, if the adapter has only one stage, or more than the run has steps.
+
+    Example:
+        >>> import torch
+        >>> from transformers import Trainer
+        >>> batches = [{"input_ids": torch.tensor([[1, 2, 3]]), "labels": torch.tensor([[1, 2, 3]])}]
+        >>> callback = RefreshBasisCallback(batches, n_examples=1)
+        >>> Trainer(model, callbacks=[callback])  # doctest: +SKIP
     """
 
     def __init__(

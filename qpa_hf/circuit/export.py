@@ -30,6 +30,10 @@ class Gate(NamedTuple):
         name: "rx", "ry", "rz", "cnot" or "cz".
         qubits: the qubit that is turned, or the control and the target.
         angle: which of the circuit's angles turns it, counted through (layers, rotations, qubits); None without one.
+
+    Example:
+        >>> next(gates("ry_cnot", 1, 3))
+        Gate(name='ry', qubits=(0,), angle=0)
     """
 
     name: str

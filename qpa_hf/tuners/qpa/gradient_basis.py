@@ -121,6 +121,19 @@ def refresh_basis(
         ValueError: if the adapter has no first bases yet, is in its last stage, is not active, is disabled or is
             sharded by FSDP2 or ZeRO-3; if there are no examples or none to be read; if gradients are not finite; or if
             the loss of the same batches changes from pass to pass.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> from peft import get_peft_model
+        >>> network = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8))
+        >>> small = {"chunk_size": 8, "n_circuits": 1, "circuit_depth": 2}
+        >>> config = QPAConfig(basis="gradient", r=16, n_stages=2, target_modules=["0"], **small)
+        >>> model = get_peft_model(network, config)
+        >>> batches = [{"input": torch.randn(16, 64)}]
+        >>> def loss(model, batch):
+        ...     return model(batch["input"]).square().mean()
+        >>> initialize_basis(model, batches, n_examples=16, loss=loss, progress=False)
+        >>> refresh_basis(model, batches, n_examples=16, loss=loss, progress=False)  # after a part of the training
     """
     bank, bases = _bank(model, adapter_name)
     exact_bytes = whole_number("exact_bytes", exact_bytes, least=0)
