@@ -15,7 +15,7 @@ from qpa_hf._version import __version__
 from qpa_hf.checkpoint import write_text
 from qpa_hf.messages import one_line
 from qpa_hf.model_cards.facts import generator_facts
-from qpa_hf.model_cards.markdown import Markdown, render, render_part
+from qpa_hf.model_cards.markdown import Markdown, render, render_part, rounded
 from qpa_hf.model_cards.program import base_of, program, task_of
 from qpa_hf.model_cards.record import RECORD_NAME, RunRecord
 from qpa_hf.tuners.qpa.config import QPAConfig
@@ -63,7 +63,7 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         ('me/base', 'cc0-1.0')
     """
     record = record or RunRecord()
-    base, is_on_hub = base_of(config)
+    base, is_on_hub = base_of(config, record.base_model)
     tags = [method.lower().replace("_", "-")]
     is_own = method in OWN_METHODS
     generated: dict[str, Any] = {}
@@ -78,7 +78,7 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         method=NAMES.get(method, method.replace("_", " ").lower()),
         is_own=is_own,
         is_portable=kind == "portable",
-        load=program(config, kind == "native" or is_own, record.repo_id),
+        load=program(config, kind == "native" or is_own, record.repo_id, record.base_model),
         run=record,
         training=_training(record),
         **generated,
@@ -187,7 +187,7 @@ def _metadata(config: PeftConfig, record: RunRecord, base: str, tags: list[str])
             dataset_split=_optional(r.split),
             metric_type=one_line(r.metric),
             metric_name=_optional(r.name),
-            metric_value=r.value,
+            metric_value=float(rounded(r.value)),
         )
         for r in record.results
         if task and r.dataset and math.isfinite(r.value)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from qpa_hf.checkpoint import NOT_FINITE, to_json
 from qpa_hf.messages import one_line, shown
+from qpa_hf.model_cards.program import is_hub_id
 from qpa_hf.schema import check_kinds, parse_object, read_text
 
 RECORD_NAME = "qpa_run.json"
@@ -87,6 +88,7 @@ class RunRecord:
 
     Args:
         repo_id: where the adapter will be published, if known; the card then loads it from there.
+        base_model: Hub id of the base model, where the run loaded it from a folder that does not tell.
         datasets: Hub ids of the training data.
         license: identifier of the adapter's licence, as the Hub knows it.
         language: language codes of the training data.
@@ -107,6 +109,7 @@ class RunRecord:
     """
 
     repo_id: str | None = None
+    base_model: str | None = None
     datasets: list[str] = field(default_factory=list)
     license: str | None = None
     language: list[str] = field(default_factory=list)
@@ -122,6 +125,10 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         self.datasets, self.language = _listed(self.datasets), _listed(self.language)
+        if self.base_model is not None and not is_hub_id(self.base_model):
+            raise ValueError(
+                f"`base_model`={shown(self.base_model)} is no Hub id. Name it as owner/name, or leave it out."
+            )
 
     @classmethod
     def from_trainer(

@@ -12,6 +12,7 @@ import yaml
 from transformers import TrainingArguments
 
 from qpa_hf.messages import shown
+from qpa_hf.model_cards import RunRecord
 from qpa_hf.schema import naming
 from qpa_hf.training.checks import check_names, check_texts, check_training
 from qpa_hf.training.sections import as_no, as_number, merge, parse_override, read_sections
@@ -80,7 +81,7 @@ class RunSettings:
         data: the settings of the text.
         adapter: the fields of `QPAConfig`; `paper: true` starts from the paper's generator.
         training: the fields of `transformers.TrainingArguments`.
-        record: what the model card is to say of the run: `license`, `language`.
+        record: what the card is to say of the run: `base_model` (the Hub id of a local one), `license`, `language`.
     """
 
     model: str
@@ -172,7 +173,7 @@ def _checked(values: dict[str, Any], needs_text: bool) -> RunSettings:
             raise ValueError(f"`training.{name}` is not allowed: the run sets it itself. Leave it out{instead}.")
     allowed = [f.name for f in fields(TrainingArguments) if f.init and f.name not in OURS]
     check_names(training, allowed, "`training`")
-    check_names(values.get("record") or {}, ("license", "language"), "`record`")
+    check_names(values.get("record") or {}, ("base_model", "license", "language"), "`record`")
     if not values.get("model"):
         raise ValueError("No base model is named. Set `model` to a Hub id or a directory.")
     if not isinstance(values["model"], str | int):
@@ -205,6 +206,7 @@ def _checked(values: dict[str, Any], needs_text: bool) -> RunSettings:
     record = dict(values.get("record") or {})
     record |= {name: as_no(record[name]) for name in record if name == "language"}  # Norwegian
     check_texts("record", record, lists=("language",))
+    RunRecord(**record)  # refuses what no card could say, before anything is trained
     return RunSettings(
         model=str(values["model"]),
         data=settings,
