@@ -5,7 +5,7 @@ JOBS ?= 2
 # uv stands in the environment, and has a name of its own for a directory of wheels.
 UV = PATH="$(abspath $(VENV))/bin:$$PATH" UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}"
 
-.PHONY: install develop test lint docs demo contract torchquantum install-check package matrix matrix-quick clients clean
+.PHONY: install develop test lint docs notebooks demo contract torchquantum install-check package matrix matrix-quick clients clean
 
 # Installs the tested versions, and keeps the torch that is there: .ci/install.py says how it chooses one.
 install: $(VENV)/.installed
@@ -34,6 +34,10 @@ lint: develop
 # The site, into build/site; a link or a name that leads nowhere is an error. Nothing is fetched.
 docs: develop
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+# The notebooks of the examples, run anew, with their outputs: `make notebooks NAMES=circuit` for one of them.
+notebooks: develop
+	OMP_NUM_THREADS=1 $(PY) .ci/notebooks.py $(NAMES)
 
 demo: install
 	HF_HUB_OFFLINE=1 $(PY) -m qpa_hf.demo

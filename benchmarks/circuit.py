@@ -27,6 +27,7 @@ from benchmarks.measure import (
 from benchmarks.record import Target, worst
 from benchmarks.simulators import FORWARD, GENERAL, LIGHTNING, OURS, SIMULATORS, TORCHQUANTUM
 from qpa_hf.circuit import ANSATZE, angles_shape, probabilities
+from qpa_hf.plots import in_style, whole_numbers
 
 DEPTH = 8
 QUBITS = (4, 5, 7, 8, 10, 12, 14, 16)
@@ -194,6 +195,7 @@ def _cell(row: Row, name: str) -> str:
     return f"{row['over_ours'][name]['ratio']:.3g}x"
 
 
+@in_style()
 def plot(rows: list[Row], memory_rows: list[Row], path: Path) -> None:
     """Write times by ansatz, operations and peak memory against the number of qubits."""
     from matplotlib.figure import Figure
@@ -213,7 +215,7 @@ def plot(rows: list[Row], memory_rows: list[Row], path: Path) -> None:
                 style = "-" if SIMULATORS[name].has_gradient else ":"
                 panel.plot(*zip(*points, strict=True), style, color=f"C{i}", marker="osv^<>DPX*h"[i], label=name)
         panel.set(title=title, xlabel="qubits", ylabel=unit, yscale="log")
-        panel.grid(alpha=0.3)
+        whole_numbers(panel.xaxis)
     found = {name: line for panel in axes for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=5)
     figure.suptitle(f"One circuit of depth {DEPTH}: forward and gradient (dotted: forward only), one thread")

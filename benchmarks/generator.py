@@ -25,6 +25,7 @@ from benchmarks.measure import (
 from benchmarks.record import Target, worst
 from benchmarks.simulators import SIMULATORS, TORCHQUANTUM
 from qpa_hf import QPAConfig
+from qpa_hf.plots import in_style
 from qpa_hf.tuners.qpa.slots import Slot, build_bank
 
 CHUNK_SIZES = (256, 512, 1024, 2048, 4096, 8192)
@@ -173,6 +174,7 @@ def _numbers(row: Row) -> tuple[str, ...]:
     return str(row["rounds"]), f"{row['median_ms']:.4g}", f"{row['added_bytes'] / 1e6:.1f}"
 
 
+@in_style()
 def plot(rows: list[Row], scale_rows: list[Row], path: Path) -> None:
     """Write times against the chunk size, and the large generators' time and memory against their values."""
     from matplotlib.figure import Figure
@@ -196,7 +198,6 @@ def plot(rows: list[Row], scale_rows: list[Row], path: Path) -> None:
     middle.set_title(f"Llama-3-8B, all linear layers, chunk {LLAMA_CHUNK}: time")
     right.set_title("memory beyond the vector and its gradients")
     for panel in (left, middle, right):
-        panel.grid(alpha=0.3)
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     figure.suptitle("Generators, forward and backward (dotted: random numbers in the circuits' place)")
     figure.savefig(path, dpi=120)

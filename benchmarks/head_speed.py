@@ -20,6 +20,7 @@ from qpa_hf.heads import QuantumHead
 from qpa_hf.heads.blocks import layer_blocks
 from qpa_hf.heads.head import ANGLE_SCALE
 from qpa_hf.heads.states import amplitude_states
+from qpa_hf.plots import in_style, whole_numbers
 
 N_FEATURES, BATCH, TARGET_QUBITS, FASTER = 768, 256, 10, 20
 WIDTHS = (4, 6, 8, 10)
@@ -139,6 +140,7 @@ def table(rows: list[Row]) -> Table:
     return found
 
 
+@in_style()
 def plot(rows: list[Row], path: Path) -> None:
     """Write the ratio against the number of qubits, for each shape."""
     from matplotlib.figure import Figure
@@ -147,11 +149,11 @@ def plot(rows: list[Row], path: Path) -> None:
     panel = figure.subplots()
     for name in dict.fromkeys(row["shape"] for row in rows):
         own = [row for row in rows if row["shape"] == name]
-        panel.plot([r["n_qubits"] for r in own], [r["over_ours"]["gradient"]["ratio"] for r in own], "o-", label=name)
+        panel.plot([r["n_qubits"] for r in own], [r["over_ours"]["gradient"]["ratio"] for r in own], label=name)
     panel.axhline(FASTER, color="black", linewidth=0.8, linestyle="--")
     panel.set(xlabel="qubits of the measured circuit", ylabel="TorchQuantum's time / ours, with gradient")
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+    whole_numbers(panel.xaxis)
+    panel.legend()
     figure.savefig(path, dpi=120)
 
 

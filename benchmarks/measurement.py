@@ -21,6 +21,7 @@ from benchmarks.step import make_step
 from qpa_hf import QPAConfig
 from qpa_hf.circuit import ANSATZE, angles_shape
 from qpa_hf.measurement import Measurement, measure
+from qpa_hf.plots import in_style
 
 SHOTS = "20x"  # Appendix G of https://huggingface.co/papers/2410.09846
 STEP_BOUND, SHIFT_BOUND = 1.2, 25
@@ -153,6 +154,7 @@ def _cell(over: dict[str, float]) -> str:
     return f"{over['ratio']:.3g} ({over['low']:.3g} - {over['high']:.3g})"
 
 
+@in_style()
 def plot(step_rows: list[Row], path: Path) -> None:
     """Write each arm's ratio to the exact one, with its interval."""
     from matplotlib.figure import Figure
@@ -168,7 +170,6 @@ def plot(step_rows: list[Row], path: Path) -> None:
             panel.errorbar(places, ratios, yerr=spread, fmt="osv"[i], capsize=3, label=arm)
         panel.set_xticks(range(len(step_rows)), [row["generator"] for row in step_rows], rotation=30, ha="right")
         panel.set(title=part, ylabel="over exact probabilities", yscale="log")
-        panel.grid(alpha=0.3)
     panels[0].axhline(STEP_BOUND, color="black", linewidth=0.8, linestyle="--")
     panels[1].legend()
     figure.savefig(path, dpi=120)

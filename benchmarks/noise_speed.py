@@ -23,6 +23,7 @@ from qpa_hf.measurement.device.aer import (
     transpile_circuits,
 )
 from qpa_hf.measurement.noise import DEVICES, find_snapshot, noisy_probabilities
+from qpa_hf.plots import in_style, whole_numbers
 
 DEPTH, TARGET_QUBITS = 8, 7
 FASTER, TOTAL_VARIATION = 100, 0.03  # to reach
@@ -122,6 +123,7 @@ def tables(time_rows: list[Row], distance_rows: list[Row]) -> list[Table]:
     return [first, second]
 
 
+@in_style()
 def plot(rows: list[Row], path: Path) -> None:
     """Write the time of each arm against the number of qubits."""
     from matplotlib.figure import Figure
@@ -129,9 +131,9 @@ def plot(rows: list[Row], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     panel = figure.subplots()
     for name in (OURS, GRADIENT, *AER):
-        panel.plot([r["n_qubits"] for r in rows], [r["median_ms"][name] for r in rows], "o-", label=name)
+        panel.plot([r["n_qubits"] for r in rows], [r["median_ms"][name] for r in rows], label=name)
     panel.set(xlabel="qubits", ylabel="milliseconds", yscale="log", title="A noisy circuit on ibm_torino, L = 8")
-    panel.grid(alpha=0.3)
+    whole_numbers(panel.xaxis)
     panel.legend()
     figure.savefig(path, dpi=120)
 

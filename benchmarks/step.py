@@ -20,6 +20,7 @@ from benchmarks.measure import SEED, Run, medians, paired_ratio, take_turns
 from benchmarks.record import Target, worst
 from benchmarks.simulators import SIMULATORS, TORCHQUANTUM
 from qpa_hf import QPAConfig
+from qpa_hf.plots import in_style
 
 TARGETS = ("lm_head", "all-linear")
 RANKS = {"lm_head": 4, "all-linear": 16}
@@ -129,12 +130,13 @@ def table(rows: list[Row]) -> Table:
     return result
 
 
+@in_style()
 def plot(rows: list[Row], bound: float, path: Path) -> None:
     """Write each arm's ratio to LoRA with its interval, one panel a base and target."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1 + 1.6 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    panels = figure.subplots(len(rows), 1, squeeze=False, sharex=True)[:, 0]
     for panel, row in zip(panels, rows, strict=True):
         names = [name for name in row["over_lora"] if name != LORA][::-1]
         for i, name in enumerate(names):
@@ -146,7 +148,7 @@ def plot(rows: list[Row], bound: float, path: Path) -> None:
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(-0.6, len(names) - 0.4)
         panel.set_title(f"{row['shape']}, {row['target_modules']}: LoRA's step takes {row['median_ms'][LORA]:.4g} ms")
-        panel.grid(axis="x", alpha=0.3)
+        panel.grid(visible=False, axis="y")
     panels[0].legend(handles=[limit])
     panels[-1].set_xlabel("time of a training step over LoRA's (median of paired rounds, 95 % interval)")
     figure.savefig(path, dpi=120)

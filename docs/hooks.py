@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 WHOLE = ROOT / "build" / "whole"
 ELSEWHERE = ("model_cards", "trainer_callbacks")  # rooms of the package that lie at the top of the tree
 SETTINGS = "<!-- settings -->"  # in a page: where the table of all settings stands
+EXAMPLE = re.compile(r"^( +)Example:$", re.MULTILINE)  # in the plural the reference knows it for a session of Python
+LINK = re.compile(r"(?<=\]\()([\w./-]+)(?=[)#])")
 OUTSIDE = re.compile(r"(?<=\]\()((?:\.\./)+)([\w./-]+)(?=[)#])")
 
 
@@ -25,15 +27,30 @@ def on_startup(command, dirty):
     shutil.copytree(ROOT / "qpa_hf", WHOLE / "qpa_hf")
     for name in ELSEWHERE:
         shutil.copytree(ROOT / name, WHOLE / "qpa_hf" / name)
+    for path in WHOLE.rglob("*.py"):
+        path.write_text(EXAMPLE.sub(r"\1Examples:", path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def on_files(files, config):
     """Give the site every file outside of docs/ that a page links to, under the name that it has in the repository."""
-    for page in list(files.documentation_pages()):
-        for ups, name in OUTSIDE.findall(page.content_string):
-            if _leaves(page, ups) and (ROOT / name).is_file() and name not in files.src_uris:
-                files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    pages = list(files.documentation_pages())
+    for page in pages:  # which grows by the pages among those files
+        for name in _outside(page):
+            if (ROOT / name).is_file() and name not in files.src_uris:
+                file = File.generated(config, name, abs_src_path=str(ROOT / name))
+                files.append(file)
+                if file.is_documentation_page():
+                    pages.append(file)
     return files
+
+
+def _outside(page):
+    """Return the names in the repository of what a page links to outside of docs/."""
+    if Path(page.abs_src_path or "").is_relative_to(ROOT / "docs"):
+        return [name for ups, name in OUTSIDE.findall(page.content_string) if _leaves(page, ups)]
+    folder = (ROOT / page.src_uri).parent
+    targets = ((folder / link).resolve() for link in LINK.findall(page.content_string))
+    return [path.relative_to(ROOT).as_posix() for path in targets if path.is_relative_to(ROOT)]
 
 
 def on_page_markdown(markdown, page, config, files):

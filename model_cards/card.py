@@ -15,7 +15,7 @@ from qpa_hf._version import __version__
 from qpa_hf.checkpoint import write_text
 from qpa_hf.messages import one_line
 from qpa_hf.model_cards.facts import generator_facts
-from qpa_hf.model_cards.markdown import Markdown, render, render_part
+from qpa_hf.model_cards.markdown import Markdown, render, render_part, rounded
 from qpa_hf.model_cards.program import base_of, program, task_of
 from qpa_hf.model_cards.record import RECORD_NAME, RunRecord
 from qpa_hf.tuners.qpa.config import QPAConfig
@@ -54,9 +54,16 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         config: configuration of the generator, with the layout that training wrote; of the LoRA if "folded".
         record: what the run recorded; nothing is said where it is silent.
         method: PEFT's name for the method whose tensors are generated.
+
+    Example:
+        >>> layout = [["0.lora_A.weight", [8, 64], None]]  # what training writes: the generated tensors
+        >>> config = QPAConfig(target_modules=["0"], base_model_name_or_path="me/base", layout=layout)
+        >>> card = make_card("native", config, RunRecord(license="cc0-1.0"))
+        >>> card.data.base_model, card.data.license
+        ('me/base', 'cc0-1.0')
     """
     record = record or RunRecord()
-    base, is_on_hub = base_of(config)
+    base, is_on_hub = base_of(config, record.base_model)
     tags = [method.lower().replace("_", "-")]
     is_own = method in OWN_METHODS
     generated: dict[str, Any] = {}
@@ -71,7 +78,7 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         method=NAMES.get(method, method.replace("_", " ").lower()),
         is_own=is_own,
         is_portable=kind == "portable",
-        load=program(config, kind == "native" or is_own, record.repo_id, record.labels, record.task),
+        load=program(config, kind == "native" or is_own, record.repo_id, record.labels, record.task, record.base_model),
         run=record,
         training=_training(record),
         **generated,
@@ -102,6 +109,15 @@ def write_card(
 
     Raises:
         IsADirectoryError: if one of the two is a directory; nothing is written then.
+
+    Example:
+        >>> import tempfile
+        >>> layout = [["0.lora_A.weight", [8, 64], None]]  # what training writes: the generated tensors
+        >>> config = QPAConfig(target_modules=["0"], base_model_name_or_path="me/base", layout=layout)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_card("native", folder, config, RunRecord(license="cc0-1.0"))
+        ...     sorted(path.name for path in Path(folder).iterdir()), is_ours(Path(folder) / "README.md")
+        (['README.md', 'qpa_run.json'], True)
     """
     path = Path(folder) / CARD_NAME
     for taken in (path, Path(folder) / RECORD_NAME):
@@ -116,7 +132,16 @@ def write_card(
 
 
 def is_ours(card: Path) -> bool:
-    """Whether no person has taken over a card: it has our mark, or is PEFT's empty one."""
+    """Whether no person has taken over a card: it has our mark, or is PEFT's empty one.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     card = Path(folder) / "README.md"
+        ...     _ = card.write_text("# My adapter")
+        ...     is_ours(card)
+        False
+    """
     text = card.read_text(encoding="utf-8", errors="replace")
     return bool(OUR_MARK.search(text)) or (UNFILLED in text and _is_empty(text))
 
@@ -133,6 +158,17 @@ def add_record(folder: str | os.PathLike[str], record: RunRecord) -> None:
 
     Raises:
         ValueError: if `folder` holds no native adapter.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import get_peft_model
+        >>> from torch import nn
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(512, 512)), QPAConfig(r=8, target_modules=["0"]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     add_record(folder, RunRecord(license="cc0-1.0"))
+        ...     RunRecord.load(folder).license
+        'cc0-1.0'
     """
     config = QPAConfig.from_pretrained(str(folder))
     if not isinstance(config, QPAConfig):
@@ -151,7 +187,7 @@ def _metadata(config: PeftConfig, record: RunRecord, base: str, tags: list[str])
             dataset_split=_optional(r.split),
             metric_type=one_line(r.metric),
             metric_name=_optional(r.name),
-            metric_value=r.value,
+            metric_value=float(rounded(r.value)),
         )
         for r in record.results
         if task and r.dataset and math.isfinite(r.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 from qpa_hf.circuit import ansatz_label
 from qpa_hf.generator import GeneratorSpec, rows_of
-from qpa_hf.model_cards.markdown import Markdown, in_markdown, listed, named
+from qpa_hf.model_cards.markdown import Markdown, in_markdown, listed, named, rounded
 from qpa_hf.model_cards.record import RunRecord
 from qpa_hf.tuners.qpa.config import QPAConfig
 from qpa_hf.tuners.qpa.slots import n_generated, own_slots, slots_of
@@ -93,6 +93,6 @@ def _control(spec: GeneratorSpec, record: RunRecord) -> Markdown:
             "over random numbers in their place."
         )
     own = next((r.value for r in record.results if r.metric == control.metric), None)
-    against = f", against {own} here" if own is not None else ""
+    against = f", against {rounded(own)} here" if own is not None else ""
     source, metric = in_markdown(control.source), in_markdown(control.metric)
-    return Markdown(f"Control ({source}): {metric} {control.value}{against}.")
+    return Markdown(f"Control ({source}): {metric} {rounded(control.value)}{against}.")

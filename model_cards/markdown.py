@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jinja2
 from huggingface_hub import CardData, ModelCard
@@ -47,9 +48,14 @@ def in_code(text: object) -> Markdown:
     return Markdown(literal if '"' in literal else f'"{literal[1:-1]}"')
 
 
-def rounded(value: object) -> object:
-    """Return a number with the six digits that a reader can use, as text; anything else as it is."""
-    return f"{value:.6g}" if isinstance(value, float) else value
+def rounded(value: Any) -> Any:
+    """Return a number with the digits that a reader can use, as text; anything else as it is.
+
+    Four digits, and all of those before the point: 34.9543263501792 is 34.95, 12345.67 is 12346.
+    """
+    if not isinstance(value, float):
+        return value
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def render_part(template: str, values: Mapping[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
@@ -20,6 +21,9 @@ TASKS = {
     "QUESTION_ANS": ("question-answering", "AutoModelForQuestionAnswering"),
     "FEATURE_EXTRACTION": ("feature-extraction", "AutoModel"),
 }
+
+# How huggingface_hub lays out what it has downloaded: .../models--owner--name/snapshots/commit.
+CACHED = re.compile(r"[\\/]models--([^\\/]+)[\\/]snapshots[\\/][0-9a-f]{40}[\\/]?$")
 
 
 # The Hub's name of a task without a type of PEFT's: the class that loads the base model.
@@ -41,18 +45,39 @@ def auto_class(config: PeftConfig) -> str:
     return TASKS.get(config.task_type or "", (None, "AutoModel"))[1]
 
 
-def base_of(config: PeftConfig) -> tuple[str, bool]:
-    """Return the base model's name, without the folders above it, and whether it is a Hub id."""
+def base_of(config: PeftConfig, recorded: str | None = None) -> tuple[str, bool]:
+    """Return the base model's name, without the folders above it, and whether it is a Hub id.
+
+    Args:
+        config: the adapter's configuration.
+        recorded: the base model's Hub id, as the run recorded it.
+    """
+    if recorded is not None:
+        return recorded, True
     name = one_line(config.base_model_name_or_path or "")
+    if cached := CACHED.search(name):
+        name = cached[1].replace("--", "/", 1)
+    if is_hub_id(name) and (cached or not Path(name).exists()):
+        return name, True
+    return PureWindowsPath(name).name, False  # which takes both kinds of separators
+
+
+def is_hub_id(name: str) -> bool:
+    """Return whether a text has the form of a Hub id."""
     try:
         validate_repo_id(name)
     except HFValidationError:
-        return PureWindowsPath(name).name, False  # which takes both kinds of separators
-    return (Path(name).name, False) if Path(name).exists() else (name, bool(name))
+        return False
+    return bool(name)
 
 
 def program(
-    config: PeftConfig, needs_us: bool, repo_id: str | None, labels: Sequence[str] = (), task: str | None = None
+    config: PeftConfig,
+    needs_us: bool,
+    repo_id: str | None,
+    labels: Sequence[str] = (),
+    task: str | None = None,
+    recorded_base: str | None = None,
 ) -> Markdown:
     """Return the program that loads an adapter onto its base model.
 
@@ -62,8 +87,9 @@ def program(
         repo_id: where the adapter is published, if that is known.
         labels: names of the classes, in the order of a classifier's outputs.
         task: what the run recorded as its task.
+        recorded_base: the base model's Hub id, as the run recorded it.
     """
-    base, is_on_hub = base_of(config)
+    base, is_on_hub = base_of(config, recorded_base)
     where = in_code(base if is_on_hub else f"path/to/{base or 'the/base/model'}")
     imports = ["import qpa_hf"] if needs_us else []
     imports.append("from peft import PeftModel")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from qpa_hf.checkpoint import NOT_FINITE, to_json
 from qpa_hf.messages import one_line, shown
+from qpa_hf.model_cards.program import is_hub_id
 from qpa_hf.schema import check_kinds, parse_object, read_text
 
 RECORD_NAME = "qpa_run.json"
@@ -48,6 +49,10 @@ class Result:
         dataset: what it was measured on.
         split: which part of the dataset.
         name: the metric's name for people, if the identifier is not enough.
+
+    Example:
+        >>> Result("perplexity", 34.95, "Salesforce/wikitext", "validation").metric
+        'perplexity'
     """
 
     metric: str
@@ -65,6 +70,11 @@ class Control:
         source: the control, such as "random" or "bits" (`QPAConfig.source`), or "frozen angles".
         metric: identifier of a metric that is among the run's own results.
         value: the number the control reached.
+
+    Example:
+        >>> record = RunRecord(results=[Result("loss", 3.55)], control=Control("random", "loss", 3.57))
+        >>> record.control.value
+        3.57
     """
 
     source: str
@@ -78,6 +88,7 @@ class RunRecord:
 
     Args:
         repo_id: where the adapter will be published, if known; the card then loads it from there.
+        base_model: Hub id of the base model, where the run loaded it from a folder that does not tell.
         datasets: Hub ids of the training data.
         labels: names of the classes, in the order of a classifier's outputs.
         task: the Hub's name of the task, where PEFT has no type for it.
@@ -92,9 +103,15 @@ class RunRecord:
         train_loss: mean training loss since the training's last start.
         train_seconds: duration of the training since its last start.
         commit: revision of the code that ran.
+
+    Example:
+        >>> record = RunRecord(datasets="me/books", license="cc0-1.0", results=[Result("loss", 3.55)])
+        >>> RunRecord.from_json(record.to_json()) == record
+        True
     """
 
     repo_id: str | None = None
+    base_model: str | None = None
     datasets: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     task: str | None = None
@@ -112,6 +129,10 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         self.datasets, self.language = _listed(self.datasets), _listed(self.language)
+        if self.base_model is not None and not is_hub_id(self.base_model):
+            raise ValueError(
+                f"`base_model`={shown(self.base_model)} is no Hub id. Name it as owner/name, or leave it out."
+            )
 
     @classmethod
     def from_trainer(

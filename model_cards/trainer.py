@@ -25,6 +25,19 @@ def add_loading(model: PeftModel, folder: str) -> None:
     Args:
         model: the model that is saved.
         folder: holds the card, and a native checkpoint of one of the model's adapters, or will.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import get_peft_model
+        >>> from torch import nn
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(512, 512)), QPAConfig(r=8, target_modules=["0"]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     card = Path(folder) / CARD_NAME
+        ...     _ = card.write_text("This model card has been generated automatically.", encoding="utf-8")
+        ...     add_loading(model, folder)
+        ...     "import qpa_hf" in card.read_text(encoding="utf-8")
+        True
     """
     name = "default" if "default" in model.peft_config else model.active_adapter
     config = model.peft_config.get(name)

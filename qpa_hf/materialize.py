@@ -97,6 +97,16 @@ def materialize(
             is asked for, or if `path` is no place for it.
         RuntimeError: if what was read back differs from what was written, and `path` is left as it was; or if
             DeepSpeed's ZeRO-3 keeps the model's numbers.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import get_peft_model
+        >>> from qpa_hf import QPAConfig
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(512, 512)), QPAConfig(r=8, target_modules=["0"]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     adapter = materialize(model, f"{folder}/adapter")
+        ...     sorted(path.name for path in adapter.iterdir())
+        ['README.md', 'adapter_config.json', 'adapter_model.safetensors']
     """
     check_kind("portable", portable, bool, "True or False")
     if path is None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.optimize import minimize
 from torch import nn
@@ -26,6 +25,7 @@ from qpa_hf.messages import whole_number
 from qpa_hf.models import bank_of, evaluating, unwrapped
 from qpa_hf.processes import is_one_of_several
 from qpa_hf.schema import fits, parse_object
+from qpa_hf.terminal import bar_options
 from qpa_hf.tuners.qpa import QPAConfig
 
 Loss = Callable[[nn.Module], float]
@@ -92,6 +92,18 @@ def optimize_angles(
             or with frozen ones, a mapping model that gives only zeros, a `state` that is something else or damaged,
             or a loss that is not finite.
         RuntimeError: if several processes train together.
+
+    Example:
+        >>> from peft import get_peft_model
+        >>> _ = torch.manual_seed(0)
+        >>> config = QPAConfig(r=2, target_modules=["0"], n_circuits=1, circuit_depth=1, chunk_size=8, start="authors")
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(16, 16)), config)
+        >>> x = torch.randn(8, 16)
+        >>> def loss(model):
+        ...     return model(x).square().mean().item()
+        >>> found = optimize_angles(model, loss, max_evaluations=20, progress=False)
+        >>> found.loss <= loss(model) + 1e-6
+        True
     """
     generator = generator_to_optimize(model, method, max_evaluations, step, adapter_name)
     _check_moving(generator)
@@ -255,6 +267,6 @@ def _digest(generator: Generator) -> str:
 @contextmanager
 def _bar(is_shown: bool, method: str, total: int) -> Iterator[Callable[[_Evaluations], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_shown) as bar:
+    with Progress(*columns, disable=not is_shown, **bar_options()) as bar:
         task = bar.add_task(method, total=total)
         yield lambda done: bar.update(task, completed=done.n_done, description=f"{method}, loss {done.best:.4f}")

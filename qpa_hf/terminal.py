@@ -24,6 +24,16 @@ def console(**options: Any) -> Console:
     return Console(markup=False, emoji=False, **options)
 
 
+def bar_options() -> dict[str, Any]:
+    """Return the options of a bar of rich's on standard error: gone when it is done, but one line of a notebook.
+
+    A notebook shows what moves by widgets alone. Without them rich warns, and with them it leaves an empty output.
+    """
+    is_notebook = Console().is_jupyter
+    console = Console(stderr=True, force_jupyter=False, force_terminal=False if is_notebook else None)
+    return {"console": console, "transient": not is_notebook}
+
+
 @contextmanager
 def guarded() -> Iterator[None]:
     """Within this block, warnings and log lines of any library are printable, and users' warnings one sentence."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qpa_hf_cli import adapters, init, plan, runs, trained
+from qpa_hf_cli import adapters, circuit, init, plan, runs, trained
 from qpa_hf_cli.libraries import load
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -66,7 +66,7 @@ def _with_libraries(command: Callable[..., None], loads_models: bool) -> Callabl
 
 
 app.command()(init.init)
-for module, loads_models in ((plan, False), (runs, True), (trained, True), (adapters, False)):
+for module, loads_models in ((plan, False), (circuit, False), (runs, True), (trained, True), (adapters, False)):
     for command in module.COMMANDS:
         app.command()(_with_libraries(command, loads_models))
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import yaml
 from setuptools import Distribution
 from setuptools.command.build_py import build_py
 
@@ -25,3 +26,13 @@ def test_an_installed_package_has_every_file_of_the_tree(tmp_path, monkeypatch):
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+def test_forms_of_issues_have_what_github_asks_of_them():
+    forms = [path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config"]
+    assert len(forms) == 3
+    for path in forms:
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert form.keys() == {"name", "description", "labels", "body"}
+        assert len({field["id"] for field in form["body"]}) == len(form["body"])
+        assert {field["type"] for field in form["body"]} <= {"textarea", "input"}

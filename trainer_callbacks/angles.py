@@ -31,6 +31,11 @@ class OptimizeAnglesCallback(TrainerCallback):
             what else `optimize_angles` would refuse.
         TypeError: when training begins, if there is no QPA adapter of that name.
         RuntimeError: when training begins, if several processes train together.
+
+    Example:
+        >>> from transformers import Trainer
+        >>> callback = OptimizeAnglesCallback(lambda model: mean_loss(model, batches), every=100, max_evaluations=200)
+        >>> Trainer(model, callbacks=[callback])  # doctest: +SKIP
     """
 
     def __init__(

@@ -43,6 +43,11 @@ class MaterializeCallback(TrainerCallback):
 
     Raises:
         ValueError: when training begins, if the model has no such adapter, or a plain one.
+
+    Example:
+        >>> from transformers import Trainer
+        >>> callback = MaterializeCallback(evaluated_on=("Salesforce/wikitext", "validation"))
+        >>> Trainer(model, callbacks=[callback])  # doctest: +SKIP
     """
 
     def __init__(

@@ -41,6 +41,11 @@ class CircuitMetricsCallback(TrainerCallback):
     Args:
         adapter_name: which adapter of the model.
         per_layer: whether to log the norm of each layer, too; a value for every adapted layer.
+
+    Example:
+        >>> from transformers import Trainer
+        >>> callback = CircuitMetricsCallback()
+        >>> Trainer(model, callbacks=[callback])  # doctest: +SKIP
     """
 
     def __init__(self, adapter_name: str = "default", per_layer: bool = False) -> None:

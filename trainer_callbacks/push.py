@@ -51,6 +51,11 @@ class PushMaterializedCallback(TrainerCallback):
         ValueError: when training begins, if the model has no such adapter, or a plain one, or if `adapter` in the
             output directory holds something else.
         HubError: when training begins or ends, for what goes wrong on the way and does not pass.
+
+    Example:
+        >>> from transformers import Trainer
+        >>> callback = PushMaterializedCallback("me/my-adapter", private=True)
+        >>> Trainer(model, callbacks=[callback])  # doctest: +SKIP
     """
 
     def __init__(

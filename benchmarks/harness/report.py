@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.labels import place_names
 from benchmarks.harness.study import Measure
 from benchmarks.harness.summary import Result
 from qpa_hf.comparison.statistics import Difference, Interval
 
+MARKS = "os^vDP*X<>"
 DIGITS = {"%": 1, "steps": 1}  # of units; 4 for all others
 
 
@@ -93,19 +95,34 @@ def bars(results: Sequence[Result], writing: Writing) -> list[list[float]]:
     ]
 
 
-def scatter(axes: Any, results: Sequence[Result], writing: Writing, colors: Mapping[str, str], size: float) -> None:
-    """Draw the measure against trained parameters, a colour for each family, and name all arms but controls."""
+def scatter(axes: Any, results: Sequence[Result], writing: Writing, colors: Mapping[str, str]) -> None:
+    """Draw the measure against trained parameters, with a colour and a mark for each family."""
     named: set[str] = set()
+    marks = dict(zip(colors, MARKS, strict=False))
     for one in results:
         if not math.isfinite(one.mean):
             continue
         label = None if one.family in named else one.family
         named.add(one.family)
-        point = (one.n_trainable, writing.number(one.mean))
-        axes.errorbar(*point, bars([one], writing), marker="o", color=colors[one.family], label=label, alpha=0.8)
-        if one.family != "control":  # they stand close to the arms that they control
-            axes.annotate(one.arm, point, (4, 3), fontsize=size, textcoords="offset points", annotation_clip=True)
+        style = {"color": colors[one.family], "marker": marks[one.family], "linestyle": "none", "label": label}
+        axes.errorbar(*point_of(one, writing), bars([one], writing), elinewidth=0.8, markersize=5, **style)
     axes.set(xlabel="trained parameters", ylabel=f"test {writing.name} ({writing.unit})", xscale="log")
+
+
+def name_arms(axes: Any, results: Sequence[Result], writing: Writing, size: float) -> None:
+    """Write the names of arms beside their points, once the axes have the limits that they are to have."""
+    finite = [one for one in results if math.isfinite(one.mean)]
+    (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
+    points = [(one, point_of(one, writing)) for one in finite]
+    shown = [(one, (x, y)) for one, (x, y) in points if low <= y <= high and left <= x <= right]
+    # Controls stand close to the arms that they control, and have no names.
+    named = [(one.arm, point) for one, point in shown if one.family != "control"]
+    place_names(axes, named, [point for _, point in shown], size)
+
+
+def point_of(one: Result, writing: Writing) -> tuple[float, float]:
+    """Return where an arm stands in a picture."""
+    return one.n_trainable, writing.number(one.mean)
 
 
 def save(figure: Any, path: Path, dpi: int = 150) -> Path:

@@ -16,8 +16,9 @@ from benchmarks.heads.arms import ARMS, HEAD, LOGISTIC
 from benchmarks.heads.study import PARTS, SCREEN, on
 from qpa_hf.checkpoint import write_text
 from qpa_hf.comparison.statistics import Difference
+from qpa_hf.plots import PALETTE, in_style
 
-COLORS = {"quantum head": "tab:blue", "control": "tab:gray", "classical": "tab:orange"}
+COLORS = {"quantum head": PALETTE["blue"], "control": PALETTE["gray"], "classical": PALETTE["vermilion"]}
 
 
 def by_part(found: Content) -> dict[str, Summary]:
@@ -114,6 +115,7 @@ def _n_runs(found: Content, arm: str) -> int:
     return sum(row["arm"] == arm and row["purpose"] == "final" for row in found["runs"])
 
 
+@in_style()
 def _picture(parts: dict[str, Summary], writing: Writing, path: Path) -> Path:
     """Draw accuracy by part for the arms that are on all, and the screened heads beside."""
     from matplotlib.figure import Figure
@@ -128,7 +130,7 @@ def _picture(parts: dict[str, Summary], writing: Writing, path: Path) -> Path:
         left.errorbar(places, *_points(list(own.values()), writing), capsize=2, **style)
     left.set_xticks(range(len(PARTS)), list(PARTS))
     left.set(xlabel="sentences trained on", ylabel="test accuracy, %", title="Heads and classical classifiers")
-    left.legend(fontsize="small")
+    left.legend()
     everyone = parts[SCREEN].results if SCREEN in parts else []
     screened = [one for one in everyone if ARMS[one.arm].family != "classical"]
     means, reach = _points(screened, writing)
@@ -136,8 +138,6 @@ def _picture(parts: dict[str, Summary], writing: Writing, path: Path) -> Path:
     right.set_yticks(range(len(screened)), [one.arm for one in screened])
     right.invert_yaxis()
     right.set(xlabel="test accuracy, %", title=f"Heads trained on {SCREEN} sentences")
-    for panel in (left, right):
-        panel.grid(alpha=0.3)
     return save(figure, path, dpi=130)
 
 

@@ -12,10 +12,12 @@ from benchmarks.noise.results import WRITING, Results
 from benchmarks.noise.setting import Setting
 from qpa_hf.measurement.interpolation import INTERPOLATIONS
 from qpa_hf.measurement.noise import DEVICES
+from qpa_hf.plots import in_style, whole_numbers
 
 Curve = list[tuple[float, Setting]]
 
 
+@in_style()
 def of_task(results: Results, grid: Grid, folder: Path) -> list[Path]:
     """Write a picture with a panel for each part that has results; return what was written."""
     from matplotlib.figure import Figure
@@ -35,12 +37,13 @@ def of_task(results: Results, grid: Grid, folder: Path) -> list[Path]:
             _draw(axes, results, name, curve)
         exact = results.find(reference) if reference else None
         if exact is not None:
-            axes.axhline(exact.mean, color="black", linestyle=":", label="exact")
+            axes.axhline(exact.mean, color="black", linestyle=":", marker="", label="exact")
         axes.set(title=f"{results.task}: {title}", xlabel=label, ylabel="test cross-entropy (nats)")
         if reference is not None:
             axes.set_xscale("log")
-        axes.legend(fontsize="small")
-        axes.grid(alpha=0.3)
+        else:
+            whole_numbers(axes.xaxis)
+        axes.legend()
     path = folder / f"noise_{results.task}.png"
     return [save(figure, path, dpi=120)]
 
@@ -74,9 +77,10 @@ def _draw(axes: Any, results: Results, name: str, curve: Curve) -> None:
         return
     found = [result for _, result in points]
     reach = bars(found, WRITING)
-    axes.errorbar([x for x, _ in points], [one.mean for one in found], yerr=reach, marker="o", capsize=3, label=name)
+    axes.errorbar([x for x, _ in points], [one.mean for one in found], yerr=reach, capsize=3, label=name)
 
 
+@in_style()
 def of_gradients(rows: list[dict[str, Any]], folder: Path) -> Path:
     """Write the variance against qubits (one colour for each depth) of every quantity, R_Y + CNOT."""
     from matplotlib.figure import Figure
@@ -95,14 +99,13 @@ def of_gradients(rows: list[dict[str, Any]], folder: Path) -> Path:
                 [row["n_qubits"] for row in points],
                 [row["variance"] for row in points],
                 yerr=bars,
-                marker="o",
                 label=f"L = {depth}",
             )
         if name in QUANTITIES:
             widths = sorted({(row["n_qubits"], row["plateau"]) for row in own})
-            axes.plot(*zip(*widths, strict=True), color="black", linestyle=":", label="deep circuits")
+            axes.plot(*zip(*widths, strict=True), color="black", linestyle=":", marker="", label="deep circuits")
         axes.set(title=name, xlabel="qubits", ylabel="variance of the gradient", yscale="log")
-        axes.legend(fontsize="small")
-        axes.grid(alpha=0.3)
+        whole_numbers(axes.xaxis)
+        axes.legend()
     path = folder / "noise_gradients.png"
     return save(figure, path, dpi=110)

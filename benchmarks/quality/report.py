@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.harness.report import save, scatter, seeds_of, table
+from benchmarks.harness.report import name_arms, save, scatter, seeds_of, table
 from benchmarks.harness.results import Content
-from benchmarks.harness.summary import Summary, summarize
+from benchmarks.harness.summary import Result, Summary, summarize
 from benchmarks.quality.arms import LORA
 from benchmarks.quality.verdicts import WRITING, sentences
 from qpa_hf.checkpoint import write_text
-from qpa_hf.plots import is_available
+from qpa_hf.plots import PALETTE, in_style, is_available, plain_numbers
 
 NAMES = {
     "accuracy": "accuracy",
@@ -22,12 +24,12 @@ NAMES = {
 }
 FORMATS = {"accuracy": ".2%", "nats_per_byte": ".4f"}
 COLORS = {
-    "PEFT": "tab:blue",
-    "QPA": "tab:red",
-    "QPA, paper": "tab:brown",
-    "QPA, gradient": "tab:orange",
-    "direct": "tab:green",
-    "control": "tab:gray",
+    "PEFT": PALETTE["sky"],
+    "QPA": PALETTE["purple"],
+    "QPA, paper": PALETTE["orange"],
+    "QPA, gradient": PALETTE["vermilion"],
+    "direct": PALETTE["green"],
+    "control": PALETTE["gray"],
 }
 
 
@@ -88,18 +90,51 @@ def _page(summary: Summary, found: Content) -> list[str]:
     ]
 
 
+@in_style()
 def _picture(summary: Summary, path: Path) -> Path:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 9), layout="constrained")
+    figure = Figure(figsize=(13, 8.5))
     axes = figure.subplots()
-    for result in summary.results:
-        if result.n_trainable == 0:
-            axes.axhline(result.mean, color="black", linestyle=":", label=result.arm)
-    scatter(axes, [result for result in summary.results if result.n_trainable], WRITING, COLORS, size=6)
+    drawn = [result for result in summary.results if result.n_trainable]
+    scatter(axes, drawn, WRITING, COLORS)
     front = [result for result in summary.front() if result.n_trainable]
     points = ([result.n_trainable for result in front], [result.mean for result in front])
-    axes.step(*points, where="post", color="black", linewidth=0.8, alpha=0.6, label="Pareto front of means")
-    axes.set_title(f"{summary.task}: quality against trained parameters, 95 % t-intervals over seeds")
-    axes.legend(fontsize="small")
+    axes.step(
+        *points, where="post", color="black", linestyle="-", marker="", linewidth=0.8, label="Pareto front of means"
+    )
+    _limit(axes, drawn)
+    plain_numbers(axes.xaxis)
+    for result in summary.results:
+        if result.n_trainable == 0:
+            _draw_base(axes, result)
+    axes.set_title(f"{summary.task}: quality against trained parameters")
+    figure.supxlabel(
+        "Further down and further left is better. Bars: 95 % t-intervals over seeds. Below the line no arm with "
+        "as few parameters has a lower mean; two arms whose bars overlap may differ by chance.",
+        fontsize="small",
+        x=0.01,
+        ha="left",
+    )
+    axes.legend(loc="upper right")
+    name_arms(axes, drawn, WRITING, size=6.5)
     return save(figure, path)
+
+
+def _limit(axes: Any, drawn: Sequence[Result]) -> None:
+    """Cut the axis where one arm far off would squeeze all others: it goes on above by less than half of the rest."""
+    means = sorted(result.mean for result in drawn if math.isfinite(result.mean))
+    most = means[max(0, math.ceil(0.95 * len(means)) - 1)]
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, min(high, most + 0.5 * (most - means[0])))
+
+
+def _draw_base(axes: Any, result: Result) -> None:
+    """Draw the base's own line, or say how far above it lies; it stretches no axis."""
+    low, high = axes.get_ylim()
+    if low <= result.mean <= high:
+        axes.axhline(result.mean, color="black", linestyle=":", marker="", label=result.arm)
+        return
+    text = f"{result.arm}: {result.mean:.4f}, {'above' if result.mean > high else 'below'}"
+    place = (0.01, 0.99, "top") if result.mean > high else (0.01, 0.01, "bottom")
+    axes.text(*place[:2], text, transform=axes.transAxes, va=place[2], fontsize="small")

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import results
-from benchmarks.harness.report import Writing, save, scatter, seeds_of, table
+from benchmarks.harness.report import Writing, name_arms, save, scatter, seeds_of, table
 from benchmarks.harness.results import Content
 from benchmarks.harness.study import Measure
 from benchmarks.harness.summary import Summary, summarize
 from benchmarks.quantum_train.arms import DIRECT
 from qpa_hf.checkpoint import write_text
 from qpa_hf.comparison.statistics import FEWEST_SEEDS
-from qpa_hf.plots import is_available
+from qpa_hf.plots import PALETTE, in_style, is_available
 
 COLORS = {
-    "direct": "black",
-    "original": "tab:orange",
-    "values": "tab:olive",
-    "chunks": "tab:red",
-    "control": "tab:gray",
-    "random subspace": "tab:blue",
+    "direct": PALETTE["black"],
+    "original": PALETTE["orange"],
+    "values": PALETTE["purple"],
+    "chunks": PALETTE["vermilion"],
+    "control": PALETTE["gray"],
+    "random subspace": PALETTE["blue"],
 }
 TICKS = (200, 500, 1000, 2000, 5000)  # trained parameters
 
@@ -97,6 +97,7 @@ def sentences(summary: Summary, writing: Writing) -> list[str]:
     return lines
 
 
+@in_style()
 def _picture(tasks: list[Content], path: Path) -> Path:
     from matplotlib.figure import Figure
 
@@ -106,6 +107,8 @@ def _picture(tasks: list[Content], path: Path) -> Path:
         _panel(whole[i], found)
         _panel(near[i], found)
         near[i].set_ylim(_range_of_most(found))
+        for axes in (whole[i], near[i]):
+            name_arms(axes, summarize(found).results, Writing(Measure(**found["measure"])), size=5)
     return save(figure, path)
 
 
@@ -119,7 +122,7 @@ def _range_of_most(found: Content) -> list[float]:
 
 def _panel(axes: Any, found: Content) -> None:
     writing = Writing(Measure(**found["measure"]))
-    scatter(axes, summarize(found).results, writing, COLORS, size=5)
+    scatter(axes, summarize(found).results, writing, COLORS)
     for name, value in _losses(found).items():
         height = writing.number(value)
         axes.axhline(height, color="black", linestyle=":", linewidth=0.7)

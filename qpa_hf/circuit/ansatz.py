@@ -195,6 +195,10 @@ def find_ansatz(name: str) -> Ansatz:
 
     Raises:
         ValueError: if there is none of that name in this process.
+
+    Example:
+        >>> find_ansatz("rx_rz_cnot").rotations
+        ('x', 'z')
     """
     if not isinstance(name, str) or name not in ANSATZE:
         raise ValueError(

@@ -166,6 +166,10 @@ def memory_bytes(
         dtype: the dtype of the angles, which sets the size of every real number.
         device: the device that simulates.
         simulator: the name of an entry of `SIMULATORS`; None for the fastest that can.
+
+    Example:
+        >>> memory_bytes(10, 8, 8, "ry_cnot", simulator="reference")  # 30 arrays for each circuit
+        983040
     """
     pattern = find_ansatz(ansatz)
     found = find_simulator(pattern, n_qubits, n_circuits, torch.device(device), dtype, simulator)
@@ -186,6 +190,9 @@ def check_memory(
 
     Raises:
         MemoryError: with the bytes needed and the bytes there are.
+
+    Example:
+        >>> check_memory(10, 8, 8, "ry_cnot")  # eight circuits of ten qubits fit everywhere
     """
     # The system would kill the process, or swap for hours, where a sentence can still say what to change.
     needed = memory_bytes(n_qubits, depth, n_circuits, ansatz, dtype, device, simulator)

@@ -24,6 +24,7 @@ from qpa_hf.demo import fresh
 from qpa_hf.demo.arms import ARMS, BASE, N_EXAMPLES, SEED, Record, run, step_time_ratios
 from qpa_hf.demo.data import blocks
 from qpa_hf.files import locked
+from qpa_hf.plots import in_style, whole_numbers
 from qpa_hf.remarks import silence_commands
 
 
@@ -33,17 +34,21 @@ def require_matplotlib() -> None:
         raise ImportError("The loss curves need matplotlib. Install it with `pip install 'qpa-hf[plots]'`.")
 
 
+@in_style()
 def plot(records: list[Record], path: Path) -> None:
     """Write the loss curves as a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure()
     axes = figure.subplots()
     for record in records:
-        axes.plot(*zip(*record.losses, strict=True), label=f"{record.name} ({record.n_trainable:,} trainable)")
+        axes.plot(
+            *zip(*record.losses, strict=True), marker="", label=f"{record.name} ({record.n_trainable:,} trainable)"
+        )
     axes.set(xlabel="training step", ylabel="training loss (nats per token)", title="Python documentation")
+    whole_numbers(axes.xaxis)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    figure.savefig(path)
 
 
 def table(records: list[Record], ratios: dict[str, float]) -> Table:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qpa_hf.messages import whole_number
 from qpa_hf.models import evaluating
+from qpa_hf.terminal import bar_options
 
 METRIC_PATH = str(Path(__file__).with_name("metric") / "qpa_perplexity.py")  # for `evaluate.load`, which needs no Hub
 BATCH_SIZE = 8
@@ -34,7 +34,7 @@ def _cross_entropy(
     n_predicted = 0
     starts = range(0, len(ids), batch_size)
     with evaluating(model):
-        for start in track(starts, "evaluating", console=Console(stderr=True), transient=True, disable=not progress):
+        for start in track(starts, "evaluating", disable=not progress, **bar_options()):
             rows = slice(start, start + batch_size)
             logits = model(input_ids=ids[rows].to(device), attention_mask=mask[rows].to(device)).logits[:, :-1]
             targets = labels[rows, 1:].to(device)

@@ -46,6 +46,11 @@ class HeadSettings:
         train_circuit (`bool`, defaults to `True`): whether the angles are trained; without it only the readout is, a
             control.
         seed (`int`, defaults to 0): the seed of the first angles, the shots and the errors.
+
+    Example:
+        >>> settings = HeadSettings(n_features=384, n_classes=3, n_qubits=6)
+        >>> settings.n_measured  # qubits: four states for three classes
+        2
     """
 
     n_features: int

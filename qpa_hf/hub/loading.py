@@ -65,6 +65,10 @@ def load(
         HubError: if something went wrong on the way, with the true cause and what to do.
         ValueError: if `repo_id` is no Hub id, the adapter does not fit the base model, or it names a base model of
             another library, which would be imported.
+
+    Example:
+        >>> from qpa_hf import hub
+        >>> model = hub.load("me/my-adapter")  # doctest: +SKIP
     """
     folder = download(repo_id, revision=revision, token=token, cache_dir=cache_dir, policy=policy)
     # The folder is a stranger's. Its configuration is checked before PEFT acts on it.

@@ -40,6 +40,10 @@ class RetryPolicy:
         first_wait (`float`, defaults to `1`): the seconds before the second attempt; they double, with jitter.
         longest_wait (`float`, defaults to `30`): the longest wait between attempts in seconds, unless the Hub asks for
             more.
+
+    Example:
+        >>> RetryPolicy(attempts=3, total_seconds=120).longest_wait
+        30.0
     """
 
     attempts: int = 8

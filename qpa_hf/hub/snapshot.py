@@ -53,6 +53,10 @@ def download(
         DiskFullError: if the cache's disk has no room for it.
         ValueError: if `repo_id`, `revision`, `token` or the Hub's address is malformed.
         TypeError: if one of them is not text.
+
+    Example:
+        >>> from qpa_hf import hub
+        >>> folder = hub.download("me/my-adapter", revision="v1")  # doctest: +SKIP
     """
     check_revision("revision", revision)
     snapshot = _Snapshot(Repository(repo_id, token, policy), revision, cache_dir)

@@ -73,6 +73,11 @@ def push(
             the token or is a link that leads anywhere but into the Hub's cache, or two arguments exclude each other.
         TypeError: if `model_or_path` is neither a PEFT model nor a path.
         HubError: if something went wrong on the way, with the cause and what to do.
+
+    Example:
+        >>> from qpa_hf import hub
+        >>> hub.push("run/adapter", "me/my-adapter", tag="v1").commit_url  # doctest: +SKIP
+        >>> hub.push("run/adapter", "me/my-adapter", private=True, create_pr=True).pr_url  # doctest: +SKIP
     """
     if form not in (None, *FORMS.values()):
         raise ValueError(f"`form`={form!r} is not known. Use one of {sorted(FORMS.values())}.")

@@ -37,6 +37,20 @@ def load_generated(
         TypeError: for another keyword.
         ValueError: if `folder` holds no such adapter, one of another base model, which is left as it was, or one
             whose method is not possible.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import IA3Config, get_peft_model
+        >>> from qpa_hf import generate
+        >>> def base():
+        ...     return nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 8))
+        >>> config = IA3Config(target_modules=["0"], feedforward_modules=[])
+        >>> model = generate(get_peft_model(base(), config), chunk_size=4, n_circuits=1, circuit_depth=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     loaded = load_generated(base(), folder)
+        >>> loaded.peft_config["default"].peft_type.value
+        'IA3'
     """
     if unknown := sorted(machine.keys() - set(MACHINE)):
         raise TypeError(f"`load_generated` has no argument `{unknown[0]}`. Use {', '.join(MACHINE)}.")

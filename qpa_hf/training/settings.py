@@ -60,7 +60,7 @@ class RunSettings:
         adapter: the fields of `QPAConfig`, on gradient bases if nothing is said; `paper: true` starts from the paper's
             generator.
         training: the fields of `transformers.TrainingArguments`.
-        record: what the model card is to say of the run: `license`, `language`.
+        record: what the card is to say of the run: `base_model` (the Hub id of a local one), `license`, `language`.
         task: the kind of run, a key of `TASKS`.
     """
 
@@ -172,7 +172,7 @@ def _checked(values: dict[str, Any], needs_text: bool, basis: str) -> RunSetting
             raise ValueError(f"`training.{name}` is not allowed: the run sets it itself. Leave it out{instead}.")
     allowed = [f.name for f in fields(TrainingArguments) if f.init and f.name not in OURS]
     check_names(training, allowed, "`training`")
-    check_names(values.get("record") or {}, ("license", "language"), "`record`")
+    check_names(values.get("record") or {}, ("base_model", "license", "language"), "`record`")
     if not values.get("model"):
         raise ValueError("No base model is named. Set `model` to a Hub id or a directory.")
     if not isinstance(values["model"], str | int):
@@ -206,6 +206,7 @@ def _checked(values: dict[str, Any], needs_text: bool, basis: str) -> RunSetting
     record = dict(values.get("record") or {})
     record |= {name: as_no(record[name]) for name in record if name == "language"}  # Norwegian
     check_texts("record", record, lists=("language",))
+    RunRecord(**record)  # refuses what no card could say, before anything is trained
     return RunSettings(
         model=str(values["model"]),
         data=settings,

@@ -36,7 +36,7 @@ def test_every_pattern_equals_qiskit_s_statevector(entangler, registry):
         ansatz = Ansatz(axes, entangler)
         register_ansatz(f"own_{number}", ansatz)
         angles = draw(ansatz)
-        circuit = qiskit_circuit(angles, f"own_{number}").remove_final_measurements(inplace=False)
+        circuit = qiskit_circuit(angles.squeeze(1), f"own_{number}").remove_final_measurements(inplace=False)
         expected = quantum_info.Statevector(circuit.reverse_bits()).probabilities()
         torch.testing.assert_close(plain(angles, ansatz), torch.tensor(expected), rtol=0, atol=1e-12)
 

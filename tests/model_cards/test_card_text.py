@@ -131,4 +131,4 @@ def test_the_programs_arguments_are_what_was_recorded(configs):
 def test_numbers_in_a_card_have_the_digits_that_are_read():
     record = RunRecord(results=[Result("perplexity", 34.9543263501792)])
     text = make_card("folded", LoraConfig(), record).text
-    assert "| perplexity | 34.9543 |" in text
+    assert "| perplexity | 34.95 |" in text

@@ -16,7 +16,7 @@ from records import LM
 from transformers import AutoModelForCausalLM
 
 from qpa_hf import QPAConfig, materialize
-from qpa_hf.model_cards import make_card
+from qpa_hf.model_cards import RunRecord, make_card
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft")
 
@@ -79,6 +79,11 @@ def test_a_control_says_that_it_is_one(case):
 BASES = {
     "on the Hub": ("alice/llama", "alice/llama", '.from_pretrained("alice/llama")'),
     "on Windows": (r"C:\home\alice\llama", None, '.from_pretrained("path/to/llama")'),
+    "in the Hub's cache": (
+        f"/home/alice/.cache/huggingface/hub/models--alice--llama/snapshots/{'a1' * 20}",
+        "alice/llama",
+        '.from_pretrained("alice/llama")',
+    ),
     "a folder": ("/home/alice/models/llama", None, '.from_pretrained("path/to/llama")'),
 }
 
@@ -92,6 +97,20 @@ def test_base_model_is_a_hub_id_or_a_folder_without_its_parents(case):
     assert card.data.base_model == in_metadata
     assert in_text in card.text
     assert not re.search(r"alice[/\\]", str(card).replace("alice/llama", ""))
+
+
+def test_a_recorded_base_model_is_named_for_one_in_a_folder():
+    config = adapted("llama", **LM).peft_config["default"]
+    config.base_model_name_or_path = "/home/alice/models/llama"
+    card = make_card("native", config, RunRecord(base_model="alice/llama"))
+    assert card.data.base_model == "alice/llama"
+    assert '.from_pretrained("alice/llama")' in card.text
+
+
+@pytest.mark.parametrize("name", ["/home/alice/llama", "two words", ""])
+def test_a_recorded_base_model_is_a_hub_id(name):
+    with pytest.raises(ValueError, match="`base_model`='.*' is no Hub id. Name it as owner/name"):
+        RunRecord(base_model=name)
 
 
 def test_program_loads_the_base_models_revision():

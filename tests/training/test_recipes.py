@@ -28,3 +28,9 @@ def test_recipe_has_the_counts_of_the_paper(name):
     shapes, n_values, n_trainable = COUNTS[name]
     row = plan(read_settings(recipe=name).adapter_config(), shapes).rows[0]
     assert (row.n_values, row.n_trainable) == (n_values, n_trainable)
+
+
+def test_a_recorded_base_model_is_checked_before_the_run():
+    with pytest.raises(ValueError, match="`base_model`='./base' is no Hub id"):
+        read_settings(None, "paper-gpt2", ["record.base_model=./base"])
+    assert read_settings(None, "paper-gpt2", ["record.base_model=me/base"]).record == {"base_model": "me/base"}

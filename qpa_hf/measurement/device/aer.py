@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qpa_hf.circuit.ansatz import find_ansatz
+from qpa_hf.circuit.export import to_qiskit
 from qpa_hf.circuit.probabilities import flat_angles
 from qpa_hf.measurement.noise.channels import readout_matrix
 from qpa_hf.measurement.noise.native import find_native
@@ -55,18 +55,7 @@ def qiskit_circuit(angles: Float[Tensor, "*layers n_qubits"], ansatz: str) -> An
             ansatz of several rotations.
         ansatz: the gate pattern, a key of `ANSATZE`.
     """
-    from qiskit import QuantumCircuit
-
-    pattern = find_ansatz(ansatz)
-    n_qubits = angles.shape[-1]
-    axes = pattern.rotations
-    circuit = QuantumCircuit(n_qubits)
-    gates = {"x": circuit.rx, "y": circuit.ry, "z": circuit.rz, "cnot": circuit.cx, "cz": circuit.cz}
-    for slot, row in enumerate(angles.detach().double().cpu().reshape(-1, n_qubits).tolist()):
-        for qubit, angle in enumerate(row):
-            gates[axes[slot % len(axes)]](angle, qubit)
-        for gate, control, target in pattern.entangling_gates(n_qubits):
-            gates[gate](control, target)
+    circuit = to_qiskit(angles, ansatz)
     circuit.measure_all()
     return circuit
 
@@ -183,7 +172,7 @@ def aer_probabilities(
     simulator = aer_simulator(device, n_qubits)
     snapshot = find_snapshot(device)
     line = snapshot.line(n_qubits)
-    circuits = transpile_circuits([qiskit_circuit(one, ansatz) for one in flat], fake_backend(device), line)
+    circuits = transpile_circuits([qiskit_circuit(one.squeeze(1), ansatz) for one in flat], fake_backend(device), line)
     for index, circuit in enumerate(circuits):
         circuits[index] = circuit.remove_final_measurements(inplace=False)
         circuits[index].save_probabilities(list(reversed(line)))  # Qiskit's first qubit is the least significant bit

@@ -39,6 +39,15 @@ class BottleneckConfig(PeftConfig):
     Raises:
         ValueError: for a size below 1, a negative seed or an unknown activation.
         TypeError: if `use_bias` is no truth value.
+
+    Example:
+        >>> from peft import get_peft_model
+        >>> from transformers import AutoModelForCausalLM, GPT2Config
+        >>> base = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=64))
+        >>> config = BottleneckConfig(bottleneck_size=4, target_modules=["mlp.c_fc"], task_type="CAUSAL_LM")
+        >>> model = get_peft_model(base, config)
+        >>> sum(p.numel() for p in model.parameters() if p.requires_grad)  # 4 x 16 and 16 x 4 weights, 4 + 16 biases
+        148
     """
 
     bottleneck_size: int = field(default=64, metadata={"help": "Rows of D, columns of U."})

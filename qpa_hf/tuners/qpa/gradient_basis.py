@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import get_pattern_key
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from qpa_hf.messages import check_kind, shown, whole_number
 from qpa_hf.models import active_adapters_of, bank_of
 from qpa_hf.processes import is_distributed, is_first_process
 from qpa_hf.sharding import gathered, is_fsdp, is_zero3, write
+from qpa_hf.terminal import bar_options
 from qpa_hf.tuners.qpa.basis_cache import read_bases, write_bases
 from qpa_hf.tuners.qpa.basis_cost import EXACT_BYTES, LayerSize, layer_sizes
 from qpa_hf.tuners.qpa.config import QPAConfig
@@ -126,6 +126,19 @@ def refresh_basis(
         ValueError: if the adapter has no first bases yet, is in its last stage, is not active, is disabled or is
             sharded by FSDP2 or ZeRO-3; if there are no examples or none to be read; if gradients are not finite; or if
             the loss of the same batches changes from pass to pass.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> from peft import get_peft_model
+        >>> network = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8))
+        >>> small = {"chunk_size": 8, "n_circuits": 1, "circuit_depth": 2}
+        >>> config = QPAConfig(basis="gradient", r=16, n_stages=2, target_modules=["0"], **small)
+        >>> model = get_peft_model(network, config)
+        >>> batches = [{"input": torch.randn(16, 64)}]
+        >>> def loss(model, batch):
+        ...     return model(batch["input"]).square().mean()
+        >>> initialize_basis(model, batches, n_examples=16, loss=loss, progress=False)
+        >>> refresh_basis(model, batches, n_examples=16, loss=loss, progress=False)  # after a part of the training
     """
     bank, bases = _bank(model, adapter_name)
     exact_bytes = whole_number("exact_bytes", exact_bytes, least=0)
@@ -199,7 +212,7 @@ def _found(
     is_shown = progress and is_first_process()
 
     def shown(batches: Iterable[Mapping[str, Any]], title: str) -> Iterable[Mapping[str, Any]]:
-        return track(batches, title, console=Console(stderr=True), transient=True, disable=not is_shown)
+        return track(batches, title, disable=not is_shown, **bar_options())
 
     found = find_bases(model, batches, sizes, loss, exact_bytes, shown)
     every_a = [a.flatten() for layer in found.values() for a, _ in layer]

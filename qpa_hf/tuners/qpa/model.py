@@ -83,6 +83,16 @@ class QPAModel(LoraModel, BankHolder):
 
     `inject_adapter_in_model`, and with it transformers' `add_adapter` and `load_adapter`, make one and drop it: the
     generators are then the model's own (`injected.py`).
+
+    Example:
+        >>> from peft import get_peft_model
+        >>> from qpa_hf import QPAConfig
+        >>> network = nn.Sequential(nn.Linear(512, 512))
+        >>> model = get_peft_model(network, QPAConfig(r=8, target_modules=["0"]))
+        >>> type(model.base_model).__name__
+        'QPAModel'
+        >>> model.base_model.lora_qpa["default"].angles.shape  # (circuits, layers, qubits)
+        torch.Size([8, 8, 5])
     """
 
     peft_config: dict[str, Any]
