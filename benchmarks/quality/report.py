@@ -27,6 +27,8 @@ COLORS = {
     "QPA, paper": "tab:brown",
     "QPA, gradient": "tab:orange",
     "direct": "tab:green",
+    "orthogonal": "tab:purple",
+    "Quantum-PEFT": "tab:pink",
     "control": "tab:gray",
 }
 

@@ -20,7 +20,6 @@ WITHOUT_ARM = {
         "they adapt no linear layer"
     ),
     "KaSA": "it changes the base's weights, and its loss has terms of its own",
-    "LoRA-XS": "not in this version of peft; TinyLoRA, here with as many numbers as its core has, spans the same",
     "OSF": "it trains most of each matrix: 885,888 numbers for query and value of three layers of MiniLM",
     "PiSSA, OLoRA, CorDA, EVA, LoRA-GA, LoftQ, VeLoRA, MonteCLoRA": "LoRA started or trained otherwise, not smaller",
     "BD-LoRA": "LoRA in diagonal blocks, for serving on several devices",

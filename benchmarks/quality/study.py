@@ -14,6 +14,7 @@ from benchmarks.harness.fitting import MAX_NORM
 from benchmarks.harness.study import Arm, Measure, Purpose, Row
 from benchmarks.quality.arms import ARMS
 from benchmarks.quality.fitting import WARMUP, fit
+from benchmarks.quality.on_bases import Own
 from benchmarks.quality.rivals import WITHOUT_ARM
 from benchmarks.quality.task import Part, Task
 
@@ -61,7 +62,7 @@ class Adapters:
         self.task.base()
         return {"without_arm": WITHOUT_ARM}
 
-    def config(self, arm: str, seed: int) -> PeftConfig | None:
+    def config(self, arm: str, seed: int) -> PeftConfig | Own | None:
         """Return a fresh configuration of the adapter, None for the base as it is."""
         return self.arms[arm].make(self.task.targets, seed)
 
@@ -83,7 +84,7 @@ class Adapters:
         return row
 
 
-def plain(config: PeftConfig | None) -> dict[str, Any]:
+def plain(config: PeftConfig | Own | None) -> dict[str, Any]:
     """Return a configuration's settings as JSON has them."""
     settings = {} if config is None else config.to_dict()
     return {key: _plain(value) for key, value in settings.items() if key not in NOT_SETTINGS}
