@@ -15,6 +15,7 @@ from benchmarks.harness.study import Arm, Measure, Purpose, Row
 from benchmarks.quality.arms import ARMS
 from benchmarks.quality.fitting import WARMUP, fit
 from benchmarks.quality.on_bases import Own
+from benchmarks.quality.resampling import RESAMPLED, resampled
 from benchmarks.quality.rivals import WITHOUT_ARM
 from benchmarks.quality.task import Part, Task
 
@@ -80,7 +81,10 @@ class Adapters:
         row: Row = {"n_trainable": fitted.n_trainable, "seconds": round(fitted.seconds, 2)}
         row["train_loss"] = _finite(fitted.loss)
         for part in PARTS[purpose]:
-            row[part] = {key: _finite(value) for key, value in self.task.evaluate(fitted.model, part).items()}
+            measured = self.task.evaluate(fitted.model, part)
+            row[part] = {key: _finite(value) for key, value in measured.metrics.items()}
+            if part == "test" and measured.losses.isfinite().all():
+                row[RESAMPLED] = resampled(measured.losses)
         return row
 
 
