@@ -10,7 +10,7 @@ from peft import PeftConfig
 from benchmarks.harness.study import Arm
 from benchmarks.quality.cores import rotation_side
 from benchmarks.quality.on_bases import FromCircuits, OnBases, Own
-from benchmarks.quality.rivals import RIVALS, core_side
+from benchmarks.quality.rivals import RIVALS, core_side, hashing
 from benchmarks.quality.task import Targets
 from qpa_hf import QPAConfig
 
@@ -127,6 +127,20 @@ CORES_OF_OTHERS: dict[str, Arm] = {
     "Quantum-PEFT core, random pairs": _core("paired", 32, 1200, "control", "Quantum-PEFT core"),
     "LoRA-XS 1,200": _core("weights", math.isqrt, 1200, "PEFT"),
 }
+# The regime in which angles are few and addresses many: each basis state stands for two generated values, some ten
+# thousands in all, of LoRA at r = 32 on its ordinary bases. The sizes make about as many trained numbers of each kind
+# on the task mnist.
+ADDRESSES = "QPA addresses"
+ADDRESS: dict[str, Any] = {"r": 32, "chunk_size": 2, "n_circuits": 4, "circuit_depth": 18}
+OF_ADDRESSES: dict[str, Arm] = {
+    ADDRESSES: _qpa(**ADDRESS),
+    f"{ADDRESSES}, free": _qpa("control", ADDRESSES, r=32, chunk_size=181, n_circuits=2, source="free"),
+    f"{ADDRESSES}, random": _qpa("control", ADDRESSES, r=32, chunk_size=218, n_circuits=4, source="random"),
+    f"{ADDRESSES}, coordinate network": _qpa(
+        "control", ADDRESSES, r=32, chunk_size=2, source="bits", mapping_widths=(60,), activation="gelu"
+    ),
+    f"{ADDRESSES}, hashing": hashing(32, 1090, ADDRESSES),
+}
 QPA: dict[str, Arm] = {
     "QPA chunk 48": _qpa(chunk_size=48, n_circuits=4),
     **_with_controls("QPA chunk 96", _qpa, chunk_size=96),
@@ -154,7 +168,7 @@ QPA: dict[str, Arm] = {
 }
 
 NOTHING = Arm("base", lambda targets, seed: None, rates=(1e-3,))  # the rate trains nothing
-ARMS: dict[str, Arm] = {BASE: NOTHING} | RIVALS | CORES_OF_OTHERS | QPA
+ARMS: dict[str, Arm] = {BASE: NOTHING} | RIVALS | CORES_OF_OTHERS | QPA | OF_ADDRESSES
 QUICK = (
     BASE,
     "LoRA r=1",

@@ -1,10 +1,12 @@
 """The bench's own cores between frozen factors: their counts, their start, and what they compute."""
 
+import itertools
+
 import pytest
 import tiny
 import torch
 
-from benchmarks.quality.arms import ARMS, matched_chunk, n_trained
+from benchmarks.quality.arms import ARMS, OF_ADDRESSES, matched_chunk, n_trained
 from benchmarks.quality.cores import FORMS, Circuit, Leading, Paired, Rotation, n_circuit_layers, rotation_side
 from benchmarks.quality.fitting import prepare
 from benchmarks.quality.on_bases import OnBases
@@ -196,3 +198,24 @@ def test_core_and_control_have_the_same_count_of_a_thousand_to_twelve_hundred(na
         counts.append(n_targets * n_of(form))
     assert counts[0] == counts[1]
     assert 1000 <= counts[0] <= 1200
+
+
+def test_forms_of_addresses_have_the_same_count_within_two_percent():
+    """Counts are of the task's own sizes: r = 32 on eight square layers of 96."""
+    counts = {name: OF_ADDRESSES[name].make(TARGETS[8], 0) for name in OF_ADDRESSES}
+    n_generated = 8 * 32 * (96 + 96)
+    found = []
+    for config in counts.values():
+        if not isinstance(config, QPAConfig):
+            found.append(config.theta_d_length)
+            continue
+        n_chunks = -(-n_generated // config.chunk_size)
+        n_qubits = (n_chunks - 1).bit_length()
+        inputs = n_qubits if config.source == "bits" else config.n_circuits
+        instead = {
+            "circuit": config.n_circuits * config.circuit_depth * n_qubits,
+            "free": config.n_circuits * n_chunks,
+        }
+        widths = (inputs, *config.mapping_widths, config.chunk_size)
+        found.append(instead.get(config.source, 0) + sum((a + 1) * b for a, b in itertools.pairwise(widths)))
+    assert found == [1090, 1087, 1090, 1082, 1090]
