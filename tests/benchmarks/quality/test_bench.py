@@ -189,6 +189,16 @@ def test_report_has_table_sentences_and_picture(done):
     assert "over 2 seeds" in text
 
 
+def test_report_says_how_much_is_the_choice_of_the_rows(task, tmp_path):
+    arms = ("gradient, direct 600", "QPA gradient r=20, bits matched", "QPA gradient r=20")
+    once = dataclasses.replace(protocol(tmp_path, arms), rates=(1e-2,), tuning_seeds=())
+    found = once.run(Adapters(task), tmp_path / "quality_sst2.json")
+    lines = report.of_rows(summarize(found), found)
+    assert [line.partition(":")[0] for line in lines] == [f"{arms[2]} minus {arms[1]}"]
+    before = [row for row in found["runs"] if row["arm"] != arms[2]]
+    assert report.of_rows(summarize(found | {"runs": before}), found | {"runs": before}) == []
+
+
 def test_batches_of_a_seed_are_the_same_for_all_and_have_each_sentence_once(task):
     first, again, other = ([batch["hidden_states"] for batch in task.batches(seed)] for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
