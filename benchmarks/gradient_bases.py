@@ -183,7 +183,7 @@ def quality(data: Path, n_seeds: int) -> Iterator[Row]:
                     targets: Row = {"target_modules": task.targets.modules, "task_type": task.targets.task_type}
                     config = QPAConfig(r=rank, basis="gradient", init_seed=seed, **targets)
                     fitted = fit(task, config, RATE, seed, "cpu", exact_bytes=exact_bytes)
-                    losses[kind].append(task.evaluate(fitted.model, "test")["cross_entropy"])
+                    losses[kind].append(task.evaluate(fitted.model, "test").metrics["cross_entropy"])
                     print(f"{name} r={rank} seed {seed} {kind}: {losses[kind][-1]:.4f}", flush=True)
             differences = [b - a for a, b in zip(*losses.values(), strict=True)]
             spread = statistics.stdev(differences) / n_seeds**0.5 if n_seeds > 1 else float("nan")

@@ -29,12 +29,13 @@ class Protocol:
     Args:
         arms: names of the study's arms.
         rates: learning rates that an arm chooses from.
-        n_seeds: number of reported runs of each arm at its chosen rate; their seeds are 1, 2, and so on.
+        n_seeds: number of reported runs of each arm at its chosen rate.
         folder: folder for the file of each run.
         tuning_seeds: seeds of the runs that rates are chosen by; none where there is one rate and nothing to choose.
         is_open: whether an arm that is best at an end of the rates goes on beyond it, until it is not.
         n_jobs: number of processes beside each other.
         device: where torch computes.
+        first_seed: seed of the first reported run; the others follow it.
     """
 
     arms: tuple[str, ...]
@@ -45,6 +46,7 @@ class Protocol:
     is_open: bool = False
     n_jobs: int = 1
     device: str = "cpu"
+    first_seed: int = 1
 
     def run(self, study: Study, output: Path) -> results.Content:
         """Run all arms on a task and write the task's file; finished runs are read from their files.
@@ -90,7 +92,8 @@ class Protocol:
         for arm in self.arms:
             about = study.arms[arm]
             rate = choose(tuning[about.tuned_as or arm], study.measure) if self.tuning_seeds else self.rates[0]
-            seeds = range(1, 1 + (self.n_seeds if about.is_random else 1)) if rate is not None else ()
+            n_runs = 0 if rate is None else self.n_seeds if about.is_random else 1
+            seeds = range(self.first_seed, self.first_seed + n_runs)
             jobs += [self._job(study, arm, "final", rate, seed) for seed in seeds]
         return jobs
 

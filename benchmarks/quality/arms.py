@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from peft import PeftConfig
 
 from benchmarks.harness.study import Arm
-from benchmarks.quality.rivals import RIVALS, core_side
+from benchmarks.quality.cores import rotation_side
+from benchmarks.quality.on_bases import FromCircuits, OnBases, Own
+from benchmarks.quality.rivals import RIVALS, core_side, hashing
 from benchmarks.quality.task import Targets
 from qpa_hf import QPAConfig
 
@@ -62,6 +65,82 @@ def _with_controls(name: str, make: Any, *sizes: Any, **fields: Any) -> dict[str
     return {name: make(*sizes, **fields)} | controls
 
 
+N_COLUMNS = FEW["n_circuits"]  # inputs of the mapping model; it has a bias, too
+MATCHED_RANK = 20
+MATCHED_CHUNK = MATCHED_RANK**2 // 2  # QPAConfig's own
+
+
+def n_trained(source: str, n_generated: int, chunk_size: int) -> int:
+    """Return how many numbers QPA, or a control of its circuits, trains for the cores of all targets."""
+    n_chunks = -(-n_generated // chunk_size)
+    n_qubits = max(1, (n_chunks - 1).bit_length())
+    instead = {
+        "circuit": N_COLUMNS * FEW["circuit_depth"] * n_qubits,
+        "free": N_COLUMNS * n_chunks,
+        "random": 0,
+        "bits": 0,
+    }
+    n_inputs = n_qubits if source == "bits" else N_COLUMNS
+    return instead[source] + (n_inputs + 1) * chunk_size
+
+
+def matched_chunk(source: str, n_generated: int) -> int:
+    """Return the chunk size with which a control trains as many numbers as QPA, as nearly as there is one."""
+    own = n_trained("circuit", n_generated, MATCHED_CHUNK)
+    return min(range(1, own), key=lambda size: (abs(n_trained(source, n_generated, size) - own), size))
+
+
+def _matched(source: str) -> Arm:
+    """The control of QPA at r = 20 with as many trained numbers; the adapter and free numbers start as QPA's do."""
+
+    def config(targets: Targets, seed: int) -> PeftConfig | Own:
+        chunk_size = matched_chunk(source, MATCHED_RANK**2 * len(targets.shapes))
+
+        def of(source: str) -> QPAConfig:
+            own = {"source": source, "chunk_size": chunk_size, **FEW}
+            return _gradient(MATCHED_RANK, **own).make(targets, seed)
+
+        return FromCircuits(of("free"), of("circuit")) if source == "free" else of(source)
+
+    return Arm("control", config, f"QPA gradient r={MATCHED_RANK}")
+
+
+def _core(form: str, rank: Any, n: int, family: str, control_of: str | None = None) -> Arm:
+    """A form of `cores.FORMS` whose cores train `n` numbers together, or some fewer."""
+
+    def config(targets: Targets, seed: int) -> OnBases:
+        each = n // len(targets.shapes)
+        r = min(rank(each) if callable(rank) else rank, *(min(shape) for shape in targets.shapes))
+        if form == "leading":
+            each = r * (r - 1) // 2  # as many as the rotation has
+        elif form == "weights":
+            each = r * r
+        return OnBases(form, each, seed, _gradient(r, source="direct").make(targets, seed))
+
+    return Arm(family, config, control_of)
+
+
+CORES_OF_OTHERS: dict[str, Arm] = {
+    "aligned orthogonal": _core("rotation", rotation_side, 1200, "orthogonal"),
+    "aligned orthogonal, free core": _core("leading", rotation_side, 1200, "control", "aligned orthogonal"),
+    "Quantum-PEFT core": _core("circuit", 32, 1200, "Quantum-PEFT"),
+    "Quantum-PEFT core, random pairs": _core("paired", 32, 1200, "control", "Quantum-PEFT core"),
+    "LoRA-XS 1,200": _core("weights", math.isqrt, 1200, "PEFT"),
+}
+# The regime in which angles are few and addresses many: each basis state stands for two generated values, some ten
+# thousands in all, of LoRA at r = 32 on its ordinary bases. The sizes make about as many trained numbers of each kind
+# on the task mnist.
+ADDRESSES = "QPA addresses"
+ADDRESS: dict[str, Any] = {"r": 32, "chunk_size": 2, "n_circuits": 4, "circuit_depth": 18}
+OF_ADDRESSES: dict[str, Arm] = {
+    ADDRESSES: _qpa(**ADDRESS),
+    f"{ADDRESSES}, free": _qpa("control", ADDRESSES, r=32, chunk_size=181, n_circuits=2, source="free"),
+    f"{ADDRESSES}, random": _qpa("control", ADDRESSES, r=32, chunk_size=218, n_circuits=4, source="random"),
+    f"{ADDRESSES}, coordinate network": _qpa(
+        "control", ADDRESSES, r=32, chunk_size=2, source="bits", mapping_widths=(60,), activation="gelu"
+    ),
+    f"{ADDRESSES}, hashing": hashing(32, 1090, ADDRESSES),
+}
 QPA: dict[str, Arm] = {
     "QPA chunk 48": _qpa(chunk_size=48, n_circuits=4),
     **_with_controls("QPA chunk 96", _qpa, chunk_size=96),
@@ -77,6 +156,7 @@ QPA: dict[str, Arm] = {
     },
     "QPA gradient 2,048": _gradient(core_side(40_000), chunk_size=2048, **FEW),
     **_with_controls("QPA gradient r=20", _gradient, 20),
+    **{f"QPA gradient r=20, {source} matched": _matched(source) for source in ("free", "random", "bits")},
     **{f"QPA gradient r={r}": _gradient(r) for r in (10, 14, 26, 32, 48, 64)},
     **_with_controls("QPA gradient 3 x r=20", _gradient, 20, 3),
     **{f"QPA gradient 3 x r={r}": _gradient(r, 3) for r in (32, 48)},
@@ -88,7 +168,7 @@ QPA: dict[str, Arm] = {
 }
 
 NOTHING = Arm("base", lambda targets, seed: None, rates=(1e-3,))  # the rate trains nothing
-ARMS: dict[str, Arm] = {BASE: NOTHING} | RIVALS | QPA
+ARMS: dict[str, Arm] = {BASE: NOTHING} | RIVALS | CORES_OF_OTHERS | QPA | OF_ADDRESSES
 QUICK = (
     BASE,
     "LoRA r=1",

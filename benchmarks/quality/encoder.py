@@ -75,13 +75,24 @@ class Rows:
 
 
 def fit_head(base: TopEncoder, rows: Rows) -> None:
-    """Fit the classifier on the frozen base by logistic regression, to convergence, starting from zero."""
+    """Fit the classifier on the frozen base, see `fit_linear`."""
     with torch.no_grad():
         order = rows.sorted_batches(torch.arange(len(rows.labels)), EVALUATION_BATCH)
         batches = [rows.batch(some) for some in order]
         features = torch.cat([base.pooled(b["hidden_states"], b["attention_mask"]) for b in batches])
     labels = torch.cat([b["labels"] for b in batches])
-    head = base.classifier.requires_grad_(True)
+    fit_linear(base.classifier, features, labels)
+
+
+def fit_linear(head: nn.Linear, features: Tensor, labels: Tensor) -> None:
+    """Fit a classifier by logistic regression, to convergence, starting from zero.
+
+    Args:
+        head: the classifier; it comes out frozen.
+        features: shape (n_rows, width).
+        labels: shape (n_rows,).
+    """
+    head.requires_grad_(True)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=HEAD_STEPS, line_search_fn="strong_wolfe")

@@ -13,6 +13,7 @@ from peft import PeftConfig, get_peft_model
 from torch import Tensor, nn
 
 from benchmarks.harness.fitting import descend
+from benchmarks.quality.on_bases import FromCircuits, OnBases, Own
 from benchmarks.quality.task import Task
 from qpa_hf import initialize_basis, refresh_basis
 from qpa_hf.tuners.qpa.basis_cost import EXACT_BYTES
@@ -35,10 +36,12 @@ class Fitted:
 
 
 def prepare(
-    task: Task, config: PeftConfig | None, seed: int, device: str, exact_bytes: int = EXACT_BYTES
+    task: Task, config: PeftConfig | Own | None, seed: int, device: str, exact_bytes: int = EXACT_BYTES
 ) -> nn.Module:
     """Return the task's base with an untrained adapter, or as it is without a configuration."""
     torch.manual_seed(seed)
+    if isinstance(config, (OnBases, FromCircuits)):
+        return config.build(task, device, exact_bytes, seed)
     base = task.base().to(device)
     if config is None:
         return base
@@ -49,7 +52,12 @@ def prepare(
 
 
 def fit(
-    task: Task, config: PeftConfig | None, rate: float, seed: int, device: str, exact_bytes: int = EXACT_BYTES
+    task: Task,
+    config: PeftConfig | Own | None,
+    rate: float,
+    seed: int,
+    device: str,
+    exact_bytes: int = EXACT_BYTES,
 ) -> Fitted:
     """Train an adapter with AdamW, without weight decay, its rate rising and then falling linearly.
 

@@ -12,6 +12,7 @@ from benchmarks.harness.report import name_arms, save, scatter, seeds_of, table
 from benchmarks.harness.results import Content
 from benchmarks.harness.summary import Result, Summary, summarize
 from benchmarks.quality.arms import LORA
+from benchmarks.quality.resampling import by_seed, over_rows
 from benchmarks.quality.verdicts import WRITING, sentences
 from qpa_hf.checkpoint import write_text
 from qpa_hf.plots import PALETTE, in_style, is_available, plain_numbers
@@ -29,6 +30,8 @@ COLORS = {
     "QPA, paper": PALETTE["orange"],
     "QPA, gradient": PALETTE["vermilion"],
     "direct": PALETTE["green"],
+    "orthogonal": PALETTE["blue"],
+    "Quantum-PEFT": PALETTE["yellow"],
     "control": PALETTE["gray"],
 }
 
@@ -84,10 +87,24 @@ def _page(summary: Summary, found: Content) -> list[str]:
         "",
         f"Settings: `{json.dumps(found['settings'])}`.",
         "",
-        *(f"- {line}" for line in sentences(summary)),
+        *(f"- {line}" for line in [*sentences(summary), *of_rows(summary, found)]),
         *("", "Without a result:", ""),
         *(f"- {arm}: {reason}" for arm, reason in missing.items()),
     ]
+
+
+def of_rows(summary: Summary, found: Content) -> list[str]:
+    """Return what the choice of the test rows does to controls and the arms they answer, where runs recorded it."""
+    lines = []
+    for arm, control in summary.answers():
+        own, other = (by_seed(found["runs"], name) for name in (arm, control))
+        seeds = [seed for seed in own if seed in other]
+        gap = summary.by_name()[arm].minus(summary.by_name()[control])
+        interval = over_rows(gap.mean, [(own[seed], other[seed]) for seed in seeds])
+        if interval is not None:
+            ends = " to ".join(WRITING.text(end, sign="+") for end in interval)
+            lines.append(f"{arm} minus {control}: {ends} over the choice of the test rows, the seeds as they are.")
+    return lines
 
 
 @in_style()

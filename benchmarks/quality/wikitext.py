@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,14 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from benchmarks.quality.task import MISSING_DATA, Batch, Part, Targets
-from qpa_hf.evaluation import padded_perplexity, perplexity, text_blocks
+from benchmarks.quality.task import MISSING_DATA, Batch, Measured, Part, Targets
+from qpa_hf.evaluation import padded_perplexity, text_blocks
 
 BASE = Path(__file__).parents[2] / "qpa_hf" / "demo" / "base"  # pretrained on novels: benchmarks/pretrain_base.py
 DEVELOPMENT_SHARE = 8  # the last eighth of the training text serves to choose learning rates
+EVALUATION_BATCH = 8
 TARGETS = {"all": r".*\.(c_attn|c_proj|c_fc)", "head": r".*lm_head"}
 
 
@@ -91,21 +92,38 @@ class Wikitext:
         for rows in order[: self.steps * self.batch_size].split(self.batch_size):
             yield {"input_ids": blocks[rows], "labels": blocks[rows]}
 
-    def evaluate(self, model: nn.Module, part: Part) -> dict[str, float]:
-        """Return cross-entropy in nats per token, perplexity, nats per byte, and the paper's padded perplexity.
+    def evaluate(self, model: nn.Module, part: Part) -> Measured:
+        """Measure cross-entropy in nats per token, perplexity, nats per byte, and the paper's padded perplexity.
 
         The padded one is computed on the test part only.
         """
         loaded = _load(self)
         blocks = loaded.development if part == "development" else loaded.test
-        found = perplexity(model, blocks)
+        losses = block_losses(model, blocks)
+        cross_entropy = losses.double().mean().item()
         n_bytes = sum(len(text.encode()) for text in loaded.tokenizer.batch_decode(blocks, skip_special_tokens=True))
         # First tokens of blocks are not predicted; they are taken to cost as much as the others.
-        per_byte = math.log(found) * blocks.numel() / n_bytes
-        result = {"cross_entropy": math.log(found), "perplexity": found, "nats_per_byte": per_byte}
+        per_byte = cross_entropy * blocks.numel() / n_bytes
+        metrics = {
+            "cross_entropy": cross_entropy,
+            "perplexity": losses.double().mean().exp().item(),
+            "nats_per_byte": per_byte,
+        }
         if part == "test":
-            result["padded_perplexity"] = padded_perplexity(model, loaded.tokenizer, loaded.lines)
-        return result
+            metrics["padded_perplexity"] = padded_perplexity(model, loaded.tokenizer, loaded.lines)
+        return Measured(metrics, losses)
+
+
+@torch.no_grad()
+def block_losses(model: nn.Module, blocks: Tensor) -> Tensor:
+    """Return the mean cross-entropy of each block's predicted tokens, its first one excepted, shape (n_blocks,)."""
+    device = next(model.parameters()).device
+    found = []
+    for ids in blocks.split(EVALUATION_BATCH):
+        logits = model(input_ids=ids.to(device)).logits[:, :-1].float()
+        losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:].to(device), reduction="none")
+        found.append(losses.mean(1).cpu())
+    return torch.cat(found)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import yaml
 from transformers import TrainingArguments
 
 from qpa_hf.messages import one_of, shown
+from qpa_hf.model_cards import RunRecord
 from qpa_hf.schema import naming
 from qpa_hf.training.checks import check_names, check_texts, check_training
 from qpa_hf.training.data import DataSettings, Examples

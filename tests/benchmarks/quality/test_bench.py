@@ -16,9 +16,12 @@ from benchmarks.harness.protocol import Protocol, beyond, choose
 from benchmarks.harness.summary import summarize
 from benchmarks.quality import report, study, verdicts
 from benchmarks.quality.__main__ import bench
-from benchmarks.quality.arms import ARMS, BASE, LORA, QUICK
+from benchmarks.quality.arms import ARMS, BASE, CORES_OF_OTHERS, LORA, QUICK
+from benchmarks.quality.mnist import _load as load_images
 from benchmarks.quality.sst2 import _load
 from benchmarks.quality.study import CROSS_ENTROPY, Adapters
+from benchmarks.quality.wikitext import _load as load_text
+from qpa_hf.evaluation import perplexity
 
 PAIR = ("LoRA r=1", "QPA chunk 96")
 RATES = (1e-3, 1e-2)
@@ -186,6 +189,16 @@ def test_report_has_table_sentences_and_picture(done):
     assert "over 2 seeds" in text
 
 
+def test_report_says_how_much_is_the_choice_of_the_rows(task, tmp_path):
+    arms = ("gradient, direct 600", "QPA gradient r=20, bits matched", "QPA gradient r=20")
+    once = dataclasses.replace(protocol(tmp_path, arms), rates=(1e-2,), tuning_seeds=())
+    found = once.run(Adapters(task), tmp_path / "quality_sst2.json")
+    lines = report.of_rows(summarize(found), found)
+    assert [line.partition(":")[0] for line in lines] == [f"{arms[2]} minus {arms[1]}"]
+    before = [row for row in found["runs"] if row["arm"] != arms[2]]
+    assert report.of_rows(summarize(found | {"runs": before}), found | {"runs": before}) == []
+
+
 def test_batches_of_a_seed_are_the_same_for_all_and_have_each_sentence_once(task):
     first, again, other = ([batch["hidden_states"] for batch in task.batches(seed)] for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -206,13 +219,42 @@ def test_top_layers_on_kept_states_are_the_whole_encoder(task):
     torch.testing.assert_close(ours, whole, atol=2e-3, rtol=0)  # kept in float16
 
 
+def test_losses_of_rows_have_the_metric_as_their_mean(task, tmp_path):
+    for one in (task, tiny.wikitext(tmp_path, "all"), tiny.mnist(tmp_path)):
+        measured = one.evaluate(one.base(), "test")
+        assert measured.losses.dim() == 1
+        assert len(measured.losses) > 1
+        assert measured.losses.mean().item() == pytest.approx(measured.metrics["cross_entropy"], rel=1e-5)
+
+
+def test_losses_of_blocks_are_those_of_the_standard_perplexity(tmp_path):
+    one = tiny.wikitext(tmp_path, "all")
+    blocks = load_text(one).test
+    assert one.evaluate(one.base(), "test").metrics["perplexity"] == pytest.approx(perplexity(one.base(), blocks))
+
+
+def test_seeds_of_reported_runs_begin_where_they_are_told_to(task, tmp_path):
+    once = dataclasses.replace(protocol(tmp_path, PAIR[:1]), rates=(1e-3,), first_seed=7, n_seeds=2)
+    found = once.run(Adapters(task), tmp_path / "quality_sst2.json")
+    assert [row["seed"] for row in found["runs"] if row["purpose"] == "final"] == [7, 8]
+
+
+def test_images_of_the_parts_are_different_ones(tmp_path):
+    loaded = load_images(tiny.mnist(tmp_path))
+    pixels = torch.cat([part.pixels for part in (loaded.train, loaded.development, loaded.test)])
+    assert len(pixels.unique(dim=0)) == len(pixels) == 80
+
+
 FAMILIES = ("QPA, gradient", "QPA, paper", "direct", "control")
-OF_EACH_KIND = [next(name for name, arm in ARMS.items() if arm.family == family) for family in FAMILIES]
+OF_EACH_KIND = [
+    next(name for name, arm in ARMS.items() if arm.family == family and name.startswith(("QPA", "gradient")))
+    for family in FAMILIES
+]
 
 
-@pytest.mark.parametrize("arm", [*OF_EACH_KIND, "IA3", "MiCA r=1"])
-def test_arms_train_on_both_kinds_of_task(task, tmp_path, arm):
-    for one in (task, tiny.wikitext(tmp_path, "all")):
+@pytest.mark.parametrize("arm", [*OF_EACH_KIND, *CORES_OF_OTHERS, "IA3", "MiCA r=1"])
+def test_arms_train_on_every_kind_of_task(task, tmp_path, arm):
+    for one in (task, tiny.wikitext(tmp_path, "all"), tiny.mnist(tmp_path)):
         row = runs.execute(runs.Job(Adapters(one), arm, "final", 1e-3, 1, tmp_path))
         assert "failed" not in row
         assert row["n_trainable"] > 0

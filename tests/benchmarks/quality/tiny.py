@@ -1,10 +1,12 @@
-"""The tasks of the quality bench in miniature: the same code on a random encoder and the demo's base."""
+"""The tasks of the quality bench in miniature: the same code on random encoders and the demo's base."""
 
 from pathlib import Path
 
+import numpy
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizerFast, ViTConfig, ViTForImageClassification
 
+from benchmarks.quality.mnist import Mnist
 from benchmarks.quality.sst2 import Sst2
 from benchmarks.quality.wikitext import Wikitext
 
@@ -48,3 +50,16 @@ def wikitext(folder: Path, adapted: str) -> Wikitext:
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     sizes = {"length": 32, "batch_size": 2, "steps": 2, "test_share": 4, "padded_share": 16, "n_basis": 4}
     return Wikitext("wikitext", folder, adapted, **sizes)
+
+
+def mnist(folder: Path) -> Mnist:
+    """Write a random vision transformer and random images; return the task on both."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = ViTConfig(image_size=28, patch_size=14, num_channels=1, num_labels=62, **sizes)
+    ViTForImageClassification(config).save_pretrained(folder / "vit")
+    images = torch.randint(256, (80, 785), generator=torch.Generator().manual_seed(0))
+    images[:, -1] %= 10
+    numpy.savetxt(folder / "images.csv.gz", images.numpy(), fmt="%d", delimiter=",")
+    parts = {"n_train": 40, "n_development": 16, "n_test": 24, "n_epochs": 1, "batch_size": 8, "n_basis": 16}
+    return Mnist(folder / "images.csv.gz", folder / "vit", **parts)
