@@ -78,7 +78,9 @@ def make_card(kind: str, config: PeftConfig, record: RunRecord | None = None, me
         method=NAMES.get(method, method.replace("_", " ").lower()),
         is_own=is_own,
         is_portable=kind == "portable",
-        load=program(config, kind == "native" or is_own, record.repo_id, record.labels, record.task, record.base_model),
+        load=program(
+            config, kind == "native" or is_own, record.repo_id, record.labels, record.task, record.base_model
+        ),
         run=record,
         training=_training(record),
         **generated,

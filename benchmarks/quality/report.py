@@ -31,7 +31,7 @@ COLORS = {
     "QPA, gradient": PALETTE["vermilion"],
     "direct": PALETTE["green"],
     "orthogonal": PALETTE["blue"],
-    "Quantum-PEFT": PALETTE["yellow"],
+    "Quantum-PEFT": PALETTE["black"],
     "control": PALETTE["gray"],
 }
 
