@@ -142,6 +142,8 @@ QUALITY = {  # what the tables call an arm of the bench
     "QPA paper 8,192": "`QPAConfig.paper(8192)`",
     "QPA chunk 96": 'QPA, `basis="kaiming"`, chunk 96',
     "QPA gradient r=20, random": 'QPA r = 20, `source="random"`',
+    "QPA gradient r=20, free": 'QPA r = 20, `source="free"`',
+    "QPA gradient r=20, bits": 'QPA r = 20, `source="bits"`',
     "QPA gradient r=20, frozen": "QPA r = 20, `train_circuit=False`",
     "gradient, direct 1,200": "cores trained directly",
     "QPA gradient r=20": "QPA r = 20",
