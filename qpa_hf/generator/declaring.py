@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
@@ -56,18 +57,27 @@ def settings_in(declaring: Any) -> dict[str, Setting]:
 def documented(declaring: Class) -> Class:
     """Put the settings of a dataclass into its docstring, where `{settings}` stands."""
     if declaring.__doc__:  # which `python -OO` drops
-        text = "\n".join(_entry(f) for f in fields(declaring) if "setting" in f.metadata)
-        declaring.__doc__ = declaring.__doc__.replace("        {settings}", text)
+        declared = [f for f in fields(declaring) if "setting" in f.metadata]
+
+        def entries(indent: re.Match[str]) -> str:
+            return "\n".join(_entry(one, indent[1]) for one in declared)
+
+        declaring.__doc__ = re.sub(r"^( *)\{settings\}", entries, declaring.__doc__, flags=re.MULTILINE)
     return declaring
 
 
-def _entry(declared: Field[Any]) -> str:
-    """Return a setting's lines in a docstring, in PEFT's form."""
+def _entry(declared: Field[Any], indent: str) -> str:
+    """Return a setting's lines in a docstring, in PEFT's form.
+
+    Args:
+        declared: the field of the setting.
+        indent: what its first line begins with: Python 3.13 takes away what all lines of a docstring have in common.
+    """
     kind = declared.type if isinstance(declared.type, str) else declared.type.__name__
     kinds = "` or `".join(one for one in kind.split(" | ") if one != "None")
     default = "" if declared.default in (None, MISSING) else f", defaults to `{_quoted(declared.default)}`"
     text = f"{declared.name} (`{kinds}`, *optional*{default}): {declared.metadata['help']}"
-    filler = textwrap.TextWrapper(119, " " * 8, " " * 12, break_long_words=False, break_on_hyphens=False)
+    filler = textwrap.TextWrapper(119, indent, indent + " " * 4, break_long_words=False, break_on_hyphens=False)
     return filler.fill(text)
 
 

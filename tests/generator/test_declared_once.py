@@ -41,8 +41,11 @@ def test_added_setting_is_checked():
         Wider(is_tested="x")
 
 
-def test_added_setting_is_in_the_help():
-    assert "is_tested (`bool`, *optional*, defaults to `False`): Whether a test has added this." in Wider.__doc__
+@pytest.mark.parametrize("indent", ["    ", "        "], ids=["Python 3.13", "before"])
+def test_added_setting_is_in_the_help(indent):
+    heir = type("Heir", (Wider,), {"__doc__": f"A configuration.\n\nArgs:\n{indent}{{settings}}\n"})
+    entry = "is_tested (`bool`, *optional*, defaults to `False`): Whether a test has added this. It does nothing."
+    assert documented(heir).__doc__.splitlines()[-1] == indent + entry
 
 
 def test_added_setting_is_saved_and_inspected(wider, tmp_path):
