@@ -63,7 +63,11 @@ def opens_text(call):
     if owner == "subprocess":
         return "text" in named or "universal_newlines" in named
     modes = [x.value for x in ast.walk(call) if isinstance(x, ast.Constant) and isinstance(x.value, str)]
-    return name in ("open", "fdopen", "TextIOWrapper") and owner != "os" and not any("b" in mode for mode in modes)
+    return (
+        name in ("open", "fdopen", "TextIOWrapper")
+        and owner not in ("os", "Image")
+        and not any("b" in mode for mode in modes)
+    )
 
 
 def test_every_text_file_is_opened_with_an_encoding():

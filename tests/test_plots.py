@@ -13,6 +13,7 @@ from matplotlib.text import Annotation, Text
 
 from benchmarks.harness.labels import place_names
 from qpa_hf import plots
+from qpa_hf.training import TASKS
 
 
 @pytest.fixture
@@ -24,7 +25,8 @@ def drawn(monkeypatch):
 
 
 def test_losses_begin_before_training(drawn):
-    finished = SimpleNamespace(losses=[(1, 2.0), (3, 1.5)], validation_losses=[(3, 1.75)], perplexity_before=20.0)
+    started = {"task": TASKS["text"], "before": {"perplexity": 20.0}}
+    finished = SimpleNamespace(losses=[(1, 2.0), (3, 1.5)], validation_losses=[(3, 1.75)], **started)
     with plots.in_style():
         plots._losses(finished, None)
     (figure,) = drawn

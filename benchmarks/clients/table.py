@@ -19,7 +19,7 @@ NOTES = """# Clients
 Written by `make clients` ([clients.json](../benchmarks/results/clients.json)): QPA in other people's tools, on CPUs
 and without a download of any model, with plain LoRA beside it. Each client has an environment of its own, which uv
 resolves from setup.cfg and the client's package. What is done stands in
-[benchmarks/clients/tried](../benchmarks/clients/tried). A number is the largest difference between the client's answer
+[rows.py](../benchmarks/clients/rows.py) and beside it. A number is the largest difference between the client's answer
 and that of transformers and peft: logits, parameters, counts of other tokens. "No" is explained below the table.
 """
 

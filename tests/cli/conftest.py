@@ -10,7 +10,7 @@ from qpa_hf.demo.arms import BASE
 from qpa_hf.demo.data import distinct_topics
 from qpa_hf_cli import main
 
-TINY = ("adapter.target_modules=[c_attn]", "adapter.fan_in_fan_out=true", "adapter.r=4", "data.block_length=32")
+TINY = ("adapter.target_modules=[c_attn]", "adapter.fan_in_fan_out=true", "adapter.r=8", "data.block_length=32")
 
 
 class Result:

@@ -1,6 +1,7 @@
 """What `qpa` offers before a run: a file of settings, a rehearsal, a plan of the same settings, the arms' names."""
 
 import dataclasses
+import importlib.util
 import json
 
 import pytest
@@ -11,6 +12,10 @@ from qpa_hf.demo.arms import BASE
 from qpa_hf.training import TASKS, read_settings
 from qpa_hf.training.data import DataSettings
 from qpa_hf.training.settings import TRAINING_DEFAULTS
+
+WITHOUT_TRL = pytest.mark.skipif(
+    not importlib.util.find_spec("trl"), reason="trl is not installed: pip install 'qpa-hf[chat]'"
+)
 
 
 def test_a_written_file_of_settings_is_a_run(qpa, book, tmp_path):
@@ -31,7 +36,7 @@ def test_a_file_of_settings_names_a_dataset_and_the_defaults(text, qpa, tmp_path
     assert (settings.adapter["basis"], settings.adapter["r"]) == ("gradient", 16)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(task, marks=WITHOUT_TRL) if task == "chat" else task for task in TASKS])
 def test_a_file_of_settings_has_what_its_task_reads(task, qpa, tmp_path):
     assert qpa("init", tmp_path / "a.yaml", "--task", task, "--dataset", "ada/rows").code == 0
     settings = read_settings(tmp_path / "a.yaml")

@@ -74,7 +74,7 @@ def write(path, rows):
 
 
 def options(base, table, *more):
-    settings = ["adapter.target_modules=[c_attn]", "adapter.r=2", "adapter.fan_in_fan_out=true", *more]
+    settings = ["adapter.target_modules=[c_attn]", "adapter.r=8", "adapter.fan_in_fan_out=true", *more]
     settings += ["training.max_steps=4", "training.learning_rate=1e-3"]
     words = [word for setting in settings for word in ("--set", setting)]
     return ["--task", "chat", "--model", base, "--train", table, *words]

@@ -25,7 +25,11 @@ from qpa_hf.training import read_data, read_settings, run
 GOOD = ("a fine film", "what a delight", "simply wonderful work", "I loved every minute")
 BAD = ("a dull film", "what a bore", "simply dreadful work", "I hated every minute")
 ROWS = [(f"{text} {i}", label) for i in range(10) for texts, label in ((GOOD, "good"), (BAD, "bad")) for text in texts]
-pytestmark = pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
+# Tables of a few rows on an encoder that has seen nothing.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The generator has:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The classifier's loss is:UserWarning"),
+]
 LOADER = Path(__file__).parent.parent / "load_classifier.py"
 
 

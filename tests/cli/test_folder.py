@@ -118,9 +118,9 @@ def test_a_fresh_start_removes_a_run_only_once_the_new_one_is_found_good(qpa, ti
     late = ("--set", "adapter.target_modules=[typo]")
     assert qpa("train", "--output", tmp_path, "--fresh", *tiny, *late).code == 2
     assert all(torch.equal(before[name], weights(tmp_path)[name]) for name in before)
-    assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--set", "adapter.r=4").code == 0
+    assert qpa("train", "--output", tmp_path, "--fresh", *tiny, "--set", "adapter.r=7").code == 0
     assert not {path.name for path in tmp_path.iterdir()} & {folder.EARLIER, folder.DISCARDED}
-    assert {4} == {min(tensor.shape) for tensor in weights(tmp_path).values()}
+    assert {7} == {min(tensor.shape) for tensor in weights(tmp_path).values()}
 
 
 def test_fresh_start_interrupted_between_two_moves_keeps_the_earlier_run(tmp_path, monkeypatch):

@@ -11,10 +11,10 @@ from qpa_hf.training import read_settings
 
 def test_file_recipe_and_overrides_are_put_together_in_that_order(qpa, tiny, tmp_path):
     file = tmp_path / "settings.yaml"
-    file.write_text("adapter: {chunk_size: 64, n_circuits: 2}\n", encoding="utf-8")
+    file.write_text("adapter: {chunk_size: 16, n_circuits: 2}\n", encoding="utf-8")
     qpa("train", "--output", tmp_path / "run", "--config", file, *tiny, "--set", "adapter.n_circuits=3")
     config = json.loads((tmp_path / "run" / "native" / "adapter_config.json").read_text(encoding="utf-8"))
-    assert (config["chunk_size"], config["n_circuits"]) == (64, 3)
+    assert (config["chunk_size"], config["n_circuits"]) == (16, 3)
 
 
 REFUSALS = {

@@ -43,12 +43,11 @@ def test_a_misspelt_command_imports_no_library_of_models():
     assert result.stdout.strip() == "imported:"
 
 
-def test_a_plan_imports_no_library_of_quantised_weights_or_data(tmp_path):
+def test_a_plan_imports_no_library_of_quantised_weights(tmp_path):
     result = run("plan", tmp_path, "--target", "c_attn")
     assert result.returncode == 2
     assert "peft" in result.stdout
     assert "bitsandbytes" not in result.stdout
-    assert "datasets" not in result.stdout
 
 
 def test_help_names_all_recipes():

@@ -19,7 +19,7 @@ from qpa_hf.hub import load, loading, push, upload
 from qpa_hf.inspection import inspect
 from qpa_hf.model_cards import RunRecord, add_record
 from qpa_hf.schema import read_object
-from qpa_hf.training import read_settings
+from qpa_hf.training import TASKS, read_settings
 from qpa_hf.training.run import last_checkpoint
 from qpa_hf_cli.main import app
 
@@ -102,7 +102,7 @@ READERS = {
     "head": {"from_pretrained": lambda base, folder, _: QuantumHead.from_pretrained(folder)},
     "run": {
         "settings": lambda base, folder, _: read_settings(folder / "run.yaml"),
-        "record": lambda base, folder, _: _recorded(folder / "runs" / "one.json"),
+        "record": lambda base, folder, _: _recorded(folder / "runs" / "one.json", TASKS["text"]),
         "checkpoint": lambda base, folder, _: last_checkpoint(folder),
         "object": lambda base, folder, _: read_object(folder / "runs" / "one.json"),
     },

@@ -12,7 +12,7 @@ from qpa_hf.comparison.runs import _recorded
 from qpa_hf.heads import HeadSettings
 from qpa_hf.model_cards import Result, RunRecord
 from qpa_hf.schema import parse_object, parse_yaml, read_text
-from qpa_hf.training import read_settings
+from qpa_hf.training import TASKS, read_settings
 from qpa_hf.training.run import last_checkpoint
 
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
@@ -136,10 +136,10 @@ def test_what_the_base_model_has_no_place_for_is_refused_in_one_sentence(kwargs,
 def test_record_of_a_comparison_is_checked(tmp_path):
     path = tmp_path / "run.json"
     path.write_text('{"perplexity": "nan", "n_trainable": 5}', encoding="utf-8")
-    assert str(_recorded(path)["perplexity"]) == "nan"
+    assert str(_recorded(path, TASKS["text"])["perplexity"]) == "nan"
     path.write_text('{"perplexity": [5], "n_trainable": 5}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"is not the record of a run \(`perplexity`=\[5\]"):
-        _recorded(path)
+        _recorded(path, TASKS["text"])
 
 
 @pytest.mark.parametrize("state", ["", "5", "[]", '{"misspelt": 1}', '{"global_step": "a"}'])

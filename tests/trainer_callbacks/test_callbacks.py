@@ -132,7 +132,7 @@ def test_both_cards_hold_what_trainer_recorded_until_then(tmp_path):
         data = ModelCard.load(folder / "README.md").data
         assert data.datasets == ["alice/texts"]
         assert [(r.dataset_name, r.dataset_split, r.metric_value) for r in data.eval_results] == [
-            ("alice/texts", "test", value)
+            ("alice/texts", "test", float(f"{value:.4g}"))
         ]
 
 

@@ -21,7 +21,7 @@ def run(tmp_path_factory, book):
     from qpa_hf.training import read_settings, train
 
     folder = tmp_path_factory.mktemp("sample") / "run"
-    adapter = {"target_modules": ["c_attn"], "fan_in_fan_out": True, "r": 2}
+    adapter = {"target_modules": ["c_attn"], "fan_in_fan_out": True, "r": 8}
     data = {"train": [str(book)], "block_length": 32}
     training = {"max_steps": 4, "per_device_train_batch_size": 2, "save_strategy": "no", "disable_tqdm": True}
     train(read_settings(model=str(BASE), data=data, adapter=adapter, training=training), folder)
