@@ -54,11 +54,12 @@ def main() -> None:
     table, wrong = Table(), []
     with tempfile.TemporaryDirectory(prefix="qpa_clients_") as place:
         for client in CLIENTS:
-            if client.name not in (asked.only or names) or (not asked.fresh and table.has(client.name, commit())):
+            is_done = not asked.fresh and table.has(client.name, commit=commit())
+            if client.name not in (asked.only or names) or is_done:
                 continue
             print(client.name, flush=True)
             found = tried(client, asked.folder or Path(place))
-            table.add(found, names)
+            table.add(found)
             wrong += failures(found)
     print(*wrong, sep="\n")
     sys.exit(bool(wrong))

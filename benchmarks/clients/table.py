@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import platform
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.clients.arms import ARMS
 from benchmarks.clients.figures import Figure
-from benchmarks.clients.rows import LISTED
+from benchmarks.clients.rows import CLIENTS, LISTED
 from benchmarks.versions.environment import ROOT
+from benchmarks.versions.page import Page, table
 
 JSON, TEXT = ROOT / "benchmarks/results/clients.json", ROOT / "docs/clients.md"
 NOTES = """# Clients
@@ -29,32 +27,18 @@ def passed(found: dict[str, Any]) -> bool:
     return "figures" in found and all(Figure(**figure).is_met for figure in found["figures"])
 
 
-class Table:
-    """What came of each client; each is written when it is done.
+class Table(Page):
+    """Rows by client, in the order in which the clients are listed."""
 
-    Args:
-        path: JSON file of the clients.
-        text: the same as text.
-    """
+    key = ("client",)
 
     def __init__(self, path: Path = JSON, text: Path = TEXT) -> None:
-        self.path, self.text = path, text
+        super().__init__(path, text)
 
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """All clients there are."""
-        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else []
-
-    def has(self, name: str, commit: str) -> bool:
-        """Return whether a client was run on this commit."""
-        return any((row["client"], row["commit"]) == (name, commit) for row in self.rows)
-
-    def add(self, row: dict[str, Any], order: tuple[str, ...]) -> None:
-        """Take a client in, in place of an earlier run, and write all in the given order."""
-        row = row | {"date": datetime.now(UTC).date().isoformat(), "machine": platform.platform()}
-        rows = {other["client"]: other for other in self.rows} | {row["client"]: row}
-        self.path.write_text(json.dumps([rows[n] for n in order if n in rows], indent=1) + "\n", encoding="utf-8")
-        self.text.write_text(self.as_text(), encoding="utf-8")
+    def in_order(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of the clients that there are, as these are listed."""
+        found = {row["client"]: row for row in rows}
+        return [found[client.name] for client in CLIENTS if client.name in found]
 
     def as_text(self) -> str:
         """Return the page."""
@@ -66,14 +50,10 @@ class Table:
         ]
         versions = [[row["client"], _versions(row), row["date"]] for row in self.rows]
         wrong = [line for row in self.rows for line in failures(row)]
-        parts = [NOTES, *_table(["client", "what is done", *arms], results)]
+        parts = [NOTES, *table(["client", "what is done", *arms], results)]
         parts += ["", "## What does not work", "", *(f"- {line}" for line in wrong)] if wrong else []
-        parts += ["", "## Versions", "", *_table(["client", "versions", "date"], versions)]
+        parts += ["", "## Versions", "", *table(["client", "versions", "date"], versions)]
         return "\n".join(parts) + "\n"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rows]]
 
 
 def _cell(found: dict[str, Any] | None) -> str:

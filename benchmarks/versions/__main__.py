@@ -50,7 +50,7 @@ def main() -> None:
                 is_asked = row.name in (asked.only or [row.name]) and minor in (asked.python or [minor])
                 if not is_asked or minor not in (row.pythons or [minor]):
                     continue
-                if not (asked.fresh or asked.quick) and table.has(row.name, minor, commit()):
+                if not (asked.fresh or asked.quick) and table.has(row.name, minor, commit=commit()):
                     continue
                 if torch not in (None, row.torch):
                     environment.drop_torch()

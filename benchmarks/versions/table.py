@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.versions.environment import LISTED, ROOT
+from benchmarks.versions.page import Page, table
 
 JSON, TEXT = ROOT / "benchmarks/results/versions.json", ROOT / "docs/versions.md"
 NOTES = """# Versions
@@ -23,44 +21,20 @@ skipped with its reason.
 COLUMNS = ("set", "Python", *LISTED, "demo", "contract", "core", "date")
 
 
-class Table:
-    """Rows by name and Python; each is written when it is done.
+class Table(Page):
+    """Rows by name and Python."""
 
-    Args:
-        path: JSON file of the rows.
-        text: the same as text.
-    """
+    key = ("set", "python")
 
     def __init__(self, path: Path = JSON, text: Path = TEXT) -> None:
-        self.path, self.text = path, text
+        super().__init__(path, text)
 
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """All rows there are, also those of another run at the same time."""
-        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else []
-
-    def has(self, name: str, python: int, commit: str) -> bool:
-        """Return whether a row was run on this commit."""
-        return any(_key(row) == (name, python) and row["commit"] == commit for row in self.rows)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Take a row in, in place of an earlier one, and write all."""
-        row = row | {"date": datetime.now(UTC).date().isoformat(), "machine": platform.platform()}
-        rows = [*(other for other in self.rows if _key(other) != _key(row)), row]
-        self.path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        self.text.parent.mkdir(exist_ok=True)
-        self.text.write_text(self._text(), encoding="utf-8")
-
-    def _text(self) -> str:
+    def as_text(self) -> str:
+        """Return the page."""
         lines = [[row["set"], f"3.{row['python']}", *_cells(row), row["date"]] for row in self.rows]
-        table = [COLUMNS, ["---"] * len(COLUMNS), *lines]
         failed = [line for row in self.rows for line in failures(row)]
         sections = ["", "## What failed", "", *(f"- {line}" for line in failed)] if failed else []
-        return "\n".join([NOTES, *("| " + " | ".join(line) + " |" for line in table), *sections]) + "\n"
-
-
-def _key(row: dict[str, Any]) -> tuple[str, int]:
-    return row["set"], row["python"]
+        return "\n".join([NOTES, *table(COLUMNS, lines), *sections]) + "\n"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -58,9 +58,9 @@ def test_counts_are_those_of_the_report(tmp_path):
 def test_a_row_is_written_at_once_and_not_run_again_on_its_commit(table):
     table.add(ROW | {"results": RESULTS})
     again = Table(table.path, table.text)
-    assert again.has("lowest", 11, "c0ffee")
-    assert not again.has("lowest", 11, "another")
-    assert not again.has("lowest", 12, "c0ffee")
+    assert again.has("lowest", 11, commit="c0ffee")
+    assert not again.has("lowest", 11, commit="another")
+    assert not again.has("lowest", 12, commit="c0ffee")
     again.add(ROW | {"results": RESULTS, "commit": "another"})
     assert [row["commit"] for row in json.loads(table.path.read_text(encoding="utf-8"))] == ["another"]
 
