@@ -4,10 +4,12 @@ import sys
 from pydoc_data.topics import topics
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from qpa_hf.demo.arms import BASE
 from qpa_hf.demo.data import distinct_topics
+from qpa_hf.training import run
 from qpa_hf_cli import main
 
 TINY = ("adapter.target_modules=[c_attn]", "adapter.fan_in_fan_out=true", "adapter.r=8", "data.block_length=32")
@@ -57,3 +59,25 @@ def command(request):
 def weights():
     """Return what a run wrote as its plain adapter."""
     return lambda folder: load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.fixture
+def goes_on(qpa, weights, tmp_path, monkeypatch):
+    """Train twice with the same options, once killed at a step and begun again, and return the equal weights."""
+
+    def trained(options, step):
+        def stop(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                raise KeyboardInterrupt
+
+        assert qpa("train", "--output", tmp_path / "whole", *options).code == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(run.QuietProgress, "on_step_end", stop)
+            assert qpa("train", "--output", tmp_path / "parts", *options).code == 130
+        assert qpa("train", "--output", tmp_path / "parts", *options).code == 0
+        whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+        assert whole.keys() == parts.keys()
+        assert all(torch.equal(whole[name], parts[name]) for name in whole)
+        return whole
+
+    return trained

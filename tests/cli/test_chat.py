@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qpa_hf.demo.arms import BASE
-from qpa_hf.training import read_data, read_settings, run
+from qpa_hf.training import read_data, read_settings
 from qpa_hf.training.tasks.conversations import encoded
 
 trl = pytest.importorskip("trl")
@@ -134,19 +134,8 @@ def test_a_chat_is_trained_evaluated_and_loads_without_us(qpa, chatty, tmp_path)
     assert (again["n_examples"], again["baseline"]["name"]) == (3, "the base model alone")
 
 
-def test_a_killed_chat_goes_on_to_the_same_bits(qpa, chatty, tmp_path, monkeypatch, weights):
-    def stop(self, args, state, control, **kwargs):
-        if state.global_step == 3:
-            raise KeyboardInterrupt
-
-    given = options(chatty, write(tmp_path / "talks.jsonl", TALKS), "training.save_steps=2")
-    assert qpa("train", "--output", tmp_path / "whole", *given).code == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(run.QuietProgress, "on_step_end", stop)
-        assert qpa("train", "--output", tmp_path / "parts", *given).code == 130
-    assert qpa("train", "--output", tmp_path / "parts", *given).code == 0
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+def test_a_killed_chat_goes_on_to_the_same_bits(goes_on, chatty, tmp_path):
+    goes_on(options(chatty, write(tmp_path / "talks.jsonl", TALKS), "training.save_steps=2"), step=3)
 
 
 ROWS = {

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from qpa_hf.demo.arms import BASE
-from qpa_hf.training import read_data, read_settings, run
+from qpa_hf.training import read_data, read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:The generator has:UserWarning")
 LOADER = Path(__file__).parent.parent / "load_classifier.py"
@@ -76,19 +76,9 @@ def test_an_image_classifier_is_trained_and_loads_without_us(qpa, vit, pictures,
     assert (again["n_examples"], again["baseline"]["accuracy"]) == (20, 0.5)
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(qpa, vit, pictures, tmp_path, monkeypatch, weights):
-    def stop(self, args, state, control, **kwargs):
-        if state.global_step == 3:
-            raise KeyboardInterrupt
-
+def test_a_killed_run_goes_on_to_the_same_bits(goes_on, qpa, vit, pictures, tmp_path):
     given = options(vit, pictures, "training.save_steps=2")
-    qpa("train", "--output", tmp_path / "whole", *given)
-    with monkeypatch.context() as patch:
-        patch.setattr(run.QuietProgress, "on_step_end", stop)
-        assert qpa("train", "--output", tmp_path / "parts", *given).code == 130
-    assert qpa("train", "--output", tmp_path / "parts", *given).code == 0
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    goes_on(given, step=3)
     picture = pictures / "dark" / "0.png"
     picture.write_bytes((pictures / "dark" / "2.png").read_bytes())
     result = qpa("train", "--output", tmp_path / "parts", *given)
