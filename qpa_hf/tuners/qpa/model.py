@@ -69,6 +69,15 @@ def _in_one_stage(config: Any) -> Iterator[None]:
         config.n_stages = n_stages
 
 
+def _bank_of_config(model: QPAModel, config: QPAConfig) -> Bank | None:
+    """Return the bank of the adapter that has this configuration, if there is one.
+
+    Who adds an adapter with another's configuration may copy its Parameters (TRL's reference policy), and then expects
+    the same shots.
+    """
+    return next((bank for name, bank in model.banks.items() if model.peft_config[name] == config), None)
+
+
 class QPAModel(LoraModel, BankHolder):
     """A base model with adapters whose LoRA tensors a quantum circuit and a mapping model generate.
 
@@ -164,7 +173,7 @@ class QPAModel(LoraModel, BankHolder):
             bank.generator.expect_checkpoint()
         else:
             warn_if_wasteful(config, bank.generator.spec)
-        if isinstance(config.layout, Layout) and (original := self._bank_of_config(config)):
+        if isinstance(config.layout, Layout) and (original := _bank_of_config(self, config)):
             bank.generator.draw_like(original.generator)
         config.layout = layout_of(slots)
         if getattr(config, "ensure_weight_tying", False):
@@ -183,14 +192,6 @@ class QPAModel(LoraModel, BankHolder):
         generators[adapter_name] = bank.generator.to(device)
         self.banks[adapter_name] = bank
         self._train([adapter_name])
-
-    def _bank_of_config(self, config: QPAConfig) -> Bank | None:
-        """Return the bank of the adapter that has this configuration, if there is one.
-
-        Who adds an adapter with another's configuration may copy its Parameters (TRL's reference policy), and then
-        expects the same shots.
-        """
-        return next((bank for name, bank in self.banks.items() if self.peft_config[name] == config), None)
 
     def _check_new_adapter_config(self, config: Any) -> None:
         super()._check_new_adapter_config(config)
