@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from typing import Any
@@ -28,3 +29,6 @@ def load(with_quantised: bool) -> None:
     finally:
         gc.freeze()
         gc.enable()
+        if "triton" in modules:
+            # It counts what is still there at the end, and prints hundreds of lines about it.
+            atexit.register(gc.unfreeze)

@@ -50,6 +50,11 @@ def test_a_plan_imports_no_library_of_quantised_weights(tmp_path):
     assert "bitsandbytes" not in result.stdout
 
 
+def test_a_command_says_nothing_of_its_libraries():
+    result = run("compare", "--list-arms")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_help_names_all_recipes():
     assert sorted(options.RECIPES) == sorted(RECIPES)
 
